@@ -1,0 +1,110 @@
+"""What every verb shares: settings from flags, output for people or programs, errors as exit codes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from oddlog.errors import OddlogError
+from oddlog.settings import Settings, load
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# MLflow, BentoML and Evidently report to their makers unless told not to. setdefault: a user's own choice stands.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
+SourceUrl = Annotated[str | None, typer.Option("--source", help="Beats setting source.url.", show_default=False)]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Beats setting store.url.", show_default=False)]
+RegistryUrl = Annotated[str | None, typer.Option("--registry", help="Beats setting registry.url.", show_default=False)]
+ScorerUrl = Annotated[str | None, typer.Option("--scorer", help="Beats setting scorer.url.", show_default=False)]
+
+
+def flags_of(**groups: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Nested flags without those that were not given.
+
+    >>> flags_of(source={"url": None, "group": "g"}, store={"url": None})
+    {'source': {'group': 'g'}}
+    """
+    chosen = {
+        name: {key: value for key, value in (fields or {}).items() if value is not None}
+        for name, fields in groups.items()
+    }
+    return {name: fields for name, fields in chosen.items() if fields}
+
+
+def settings_from(
+    config: Path | None = None,
+    *,
+    source: str | None = None,
+    store: str | None = None,
+    registry: str | None = None,
+    scorer: str | None = None,
+    **groups: dict[str, Any],
+) -> Settings:
+    """Settings in force for a verb: its URL flags, and `groups` of further flags. Raises UsageError."""
+    urls = flags_of(
+        source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer}
+    )
+    for name, fields in flags_of(**groups).items():
+        urls.setdefault(name, {}).update(fields)
+    return load(urls, file=config)
+
+
+def verb(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn OddlogError into its message on standard error and its exit code; nothing else is swallowed."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except OddlogError as error:
+            first, *rest = str(error).split("\n")
+            err.print(f"[bold red]error:[/] {_plain(first)}", highlight=False)
+            for line in rest:
+                err.print(_plain(line), highlight=False)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def emit_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain("" if cell is None else str(cell)) for cell in row))
+    out.print(table)

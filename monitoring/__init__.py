@@ -1,0 +1,1 @@
+"""Drift between log batches, judged against the reference that travels with the champion."""

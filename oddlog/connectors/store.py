@@ -1,0 +1,148 @@
+"""The port every event store keeps: Elasticsearch (`elastic.py`) and SQLite (`sqlite.py`). `open_store` picks by URL.
+
+Frames carry flat, dotted column names (oddlog/events/schema.py). Every implementation passes
+tests/contract/test_store.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+import polars as pl
+
+from oddlog.errors import UsageError
+
+if TYPE_CHECKING:
+    from oddlog.settings import StoreSettings
+
+Collection = Literal["drift", "marks", "state", "locks", "runs"]
+"""Small documents beside the events: index `oddlog-<name>`, or a table."""
+
+
+@dataclass(slots=True)
+class WriteOutcome:
+    """What became of a batch, by row number of the frame that was written.
+
+    A row in neither mapping is acknowledged (written now, or there before: create-only, 409 is success).
+    """
+
+    rejected: dict[int, str] = field(default_factory=dict)
+    """For good, with the store's reason: to be written as a dead letter."""
+    retry: dict[int, str] = field(default_factory=dict)
+    """For now (429, 503, write block, closed index, connection lost): to be sent again, alone, after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which events to read. Times are half-open: since <= @timestamp < until."""
+
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    status: Literal["scored", "pending"] | None = None
+    epoch: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    from_offset: int | None = None
+    min_severity: float | None = None
+    only_anomalies: bool = False
+    model_version: str | None = None
+    ids: tuple[str, ...] | None = None
+
+
+class Store(Protocol):
+    """Events and dead letters by id, written once; small documents in collections; locks with an expiry."""
+
+    def setup(self) -> None:
+        """Create tables, or index templates; harmless when they are there."""
+
+    def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+        """Create one document a row (EVENT_SCHEMA, ANOMALY_SCHEMA, `features.*`), never overwriting.
+
+        One attempt; the caller retries `retry` rows. Raises StoreRefused on 401 and 403."""
+
+    def write_dead(self, dead: pl.DataFrame) -> WriteOutcome:
+        """Create one dead letter a row (DEAD_SCHEMA), never overwriting."""
+
+    def update_events(self, updates: pl.DataFrame) -> int:
+        """Partial updates: `_id`, `@timestamp`, `_version` (opaque, from `read_events`) and the columns to set.
+
+        A row whose document changed since it was read, or is gone, is left alone.
+        Returns how many were updated. Raises StoreUnavailable."""
+
+    def read_events(
+        self,
+        query: EventQuery,
+        *,
+        columns: Sequence[str] | None = None,
+        order: Literal["any", "position", "time"] = "any",
+        batch_rows: int = 10_000,
+        with_version: bool = False,
+    ) -> Iterator[pl.DataFrame]:
+        """Events in frames of at most `batch_rows`, each of the same columns, null where the document has none.
+
+        `columns` names what to read (`features.*` allowed as an entry for all features); default: everything
+        but features. `order="position"` sorts by POSITION_ORDER, `"time"` by `@timestamp`, then position.
+        Reads one consistent point in time. `with_version` adds the opaque column `_version`."""
+
+    def read_dead(self, *, limit: int | None = None) -> pl.DataFrame:
+        """Dead letters, oldest first (DEAD_SCHEMA)."""
+
+    def count_events(self, query: EventQuery) -> int:
+        """How many events fit."""
+
+    def count_dead(self) -> int:
+        """How many dead letters there are."""
+
+    def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
+        """The distinct (epoch, topic, partition) of events that fit, sorted."""
+
+    def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
+        """Write a small document, replacing one of the same id."""
+
+    def get_document(self, collection: Collection, id: str) -> dict[str, Any] | None:
+        """A small document, or None."""
+
+    def list_documents(self, collection: Collection) -> list[dict[str, Any]]:
+        """Every document of a collection, each with its `_id`, sorted by it."""
+
+    def delete_document(self, collection: Collection, id: str) -> None:
+        """Remove a document; harmless when it is not there."""
+
+    def acquire_lock(self, name: str, holder: str, ttl_seconds: float) -> str | None:
+        """Take a lock that expires. None when taken; else the name of who holds it."""
+
+    def release_lock(self, name: str, holder: str) -> None:
+        """Give a lock back; harmless when it is no longer ours."""
+
+    def refresh(self) -> None:
+        """Make everything acknowledged visible to reads."""
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable or StoreRefused when the store cannot be used now."""
+
+    def close(self) -> None:
+        """Close connections."""
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """The store that `settings.url` names: `http(s)://host:9200` or `sqlite:///path`.
+
+    Raises UsageError for another scheme."""
+    scheme = urlsplit(settings.url).scheme
+    if scheme in {"http", "https"}:
+        from oddlog.connectors.elastic import ElasticStore
+
+        return ElasticStore(settings)
+    if scheme == "sqlite":
+        from oddlog.connectors.sqlite import SqliteStore
+
+        return SqliteStore(settings)
+    raise UsageError(
+        f"store URL {settings.url!r} has the scheme {scheme!r}",
+        expected="http(s)://elasticsearch:9200 or sqlite:///mlruns/oddlog.sqlite",
+        mend="set ODDLOG_STORE__URL, or [store] url in oddlog.toml",
+    )

@@ -1,0 +1,1 @@
+"""One detection algorithm a file. Every score: higher = more anomalous."""

@@ -1,0 +1,1 @@
+"""From raw records to columns: positions, line formats, envelopes, and what a document holds."""

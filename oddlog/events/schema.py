@@ -1,0 +1,75 @@
+"""Names and types of the columns an event has, from the parser to the stored document (ECS names).
+
+A frame's column `http.request.method` is the document's field of that path; stores nest and flatten.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+TIMESTAMP = pl.Datetime("ms", "UTC")
+
+POSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "oddlog.position.epoch": pl.String,
+    "oddlog.position.topic": pl.String,
+    "oddlog.position.partition": pl.Int32,
+    "oddlog.position.offset": pl.Int64,
+}
+"""Where the record stood in its source."""
+
+POSITION_ORDER = list(POSITION_SCHEMA)
+"""Sorting by these columns gives the order in which features are computed."""
+
+EVENT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "_id": pl.String,
+    "@timestamp": TIMESTAMP,
+    "source.address": pl.String,  # the client as logged: an address or, rarely, a host name; never null
+    "source.ip": pl.String,  # the same where it is an IP address, else null
+    "user.name": pl.String,
+    "http.request.method": pl.String,  # "" where the request line is garbage
+    "url.original": pl.String,  # the request target as logged; the whole request line where it is garbage
+    "url.path": pl.String,  # before `?`; never null
+    "url.query": pl.String,
+    "http.version": pl.String,
+    "http.response.status_code": pl.Int32,
+    "http.response.body.bytes": pl.Int64,
+    "http.request.referrer": pl.String,
+    "user_agent.original": pl.String,
+    "host.name": pl.String,
+    "log.file.path": pl.String,
+    "labels.truth": pl.String,  # `benign`, `attack:<name>`, ...: only simulated or labelled traffic has it
+    "event.original": pl.String,
+    **POSITION_SCHEMA,
+}
+"""What the parser makes of a record. `-` in a log line is null here."""
+
+REASON = pl.Struct(
+    {"feature": pl.String, "value": pl.Float64, "typical": pl.Float64, "share": pl.Float64, "text": pl.String}
+)
+"""Why an event is odd: a feature, its value, its typical value, its share of the score, and a sentence."""
+
+ANOMALY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "anomaly.status": pl.String,  # `scored` or `pending`
+    "anomaly.score": pl.Float64,
+    "anomaly.severity": pl.Float64,  # log10 N of "rarer than one event in N"
+    "anomaly.is_anomaly": pl.Boolean,
+    "anomaly.threshold": pl.Float64,
+    "anomaly.threshold_version": pl.String,
+    "anomaly.model.name": pl.String,
+    "anomaly.model.version": pl.String,
+    "anomaly.baseline": pl.String,  # digest of the baseline that `features.*` were computed under
+    "anomaly.reasons": pl.List(REASON),
+}
+"""What enrichment adds, beside one Float32 column `features.<name>` for every feature."""
+
+DEAD_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "_id": pl.String,
+    "@timestamp": TIMESTAMP,  # the broker's
+    "reason": pl.String,  # what was found and what was expected, in a sentence
+    "kind": pl.String,  # a short name that can be counted: `empty`, `no_format`, `bad_json`, ...
+    "original": pl.Binary,  # the record's bytes, untouched
+    **POSITION_SCHEMA,
+}
+"""A record that fits no input format, or that the store refuses for good."""
+
+FEATURE_PREFIX = "features."

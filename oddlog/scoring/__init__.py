@@ -1,0 +1,1 @@
+"""The model artifact (graphs, baseline, card), calibration, explanation, and the model that scores."""

@@ -1,0 +1,305 @@
+"""Every setting, its default and its meaning. Weakest first: defaults, TOML file, environment, flags.
+
+Environment: `ODDLOG_<GROUP>__<FIELD>`, as in `ODDLOG_STORE__URL=http://127.0.0.1:9200`. The file is the one that
+`--config` or `ODDLOG_CONFIG` names, else `oddlog.toml` in the working folder where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from oddlog.errors import UsageError
+
+DEFAULT_FILE = "oddlog.toml"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class SourceSettings(_Group):
+    """Where raw records come from."""
+
+    url: str = "file:///var/log/nginx/access.log"
+    """`kafka://host:port[,host:port]/topic`, or `file:///path/to/access.log` (tailed, rotation survived)."""
+    group: str = "oddlog-enrich"
+    """Kafka consumer group; for files, the name under which the place is remembered."""
+    epoch: str = Field(default="e1", pattern=r"^[a-z0-9][a-z0-9_.]{0,31}$")
+    """First part of every document id. Change it when a topic was deleted and made anew: offsets start again."""
+    state_dir: Path = Path("mlruns/places")
+    """Where file sources remember how far they have read."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Kafka's own setting of that name."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """Kafka's own setting of that name."""
+    username: str | None = None
+    """SASL user."""
+    password: SecretStr | None = None
+    """SASL password."""
+    ca_file: Path | None = None
+    """PEM file with the authorities to trust for TLS to the brokers."""
+    max_poll_interval_ms: int = Field(default=300_000, ge=1_000)
+    """Kafka's own setting of that name: a consumer silent for longer loses its partitions."""
+
+
+class StoreSettings(_Group):
+    """Where events are written to and trained from."""
+
+    url: str = "sqlite:///mlruns/oddlog.sqlite"
+    """`http(s)://elasticsearch:9200`, or `sqlite:///path` (relative with three slashes, absolute with four)."""
+    prefix: str = Field(default="oddlog", pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    """First part of every index name: `<prefix>-events-YYYY.MM.DD`, `<prefix>-dead`, `<prefix>-drift`, ..."""
+    username: str | None = None
+    """Elasticsearch user."""
+    password: SecretStr | None = None
+    """Elasticsearch password."""
+    api_key: SecretStr | None = None
+    """Elasticsearch API key, instead of user and password."""
+    ca_file: Path | None = None
+    """PEM file with the authorities to trust for TLS to Elasticsearch."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds a request may take."""
+    bulk_bytes: int = Field(default=8_000_000, ge=10_000)
+    """Largest body of one bulk request; a 413 splits further."""
+
+
+class RegistrySettings(_Group):
+    """Where runs are logged and models registered: MLflow."""
+
+    url: str = "sqlite:///mlruns/mlflow.db"
+    """MLflow's tracking and registry URI: `sqlite:///mlruns/mlflow.db`, or `http(s)://mlflow:5000`."""
+    artifacts: str = "mlruns/artifacts"
+    """Folder (or URI) for artifacts of an embedded registry; a server has its own."""
+    experiment: str = "oddlog"
+    """MLflow experiment that training logs to; monitoring logs to `<experiment>-monitoring`."""
+    model: str = "oddlog"
+    """Name of the registered model."""
+    cache_dir: Path = Path("mlruns/cache")
+    """Verified artifacts, by version: a scorer can start from here while the registry is away."""
+
+
+class ScorerSettings(_Group):
+    """Who scores: the BentoML service, or this process."""
+
+    url: str = "http://127.0.0.1:3000"
+    """`http(s)://host:3000` of a `bentoml serve`, or `local:` to score in this process."""
+    timeout: float = Field(default=10.0, gt=0)
+    """Seconds a request may take."""
+    attempts: int = Field(default=3, ge=1)
+    """Tries of a request before the scorer counts as away, and events are written as pending."""
+
+
+class ServeSettings(_Group):
+    """The BentoML service itself."""
+
+    poll_seconds: float = Field(default=5.0, gt=0)
+    """How often it asks the registry for the champion; jitter of +-20 % is added."""
+    max_rows: int = Field(default=65_536, ge=1)
+    """Most rows a request may carry."""
+    max_bytes: int = Field(default=64_000_000, ge=1_000)
+    """Largest request body."""
+
+
+class EnrichSettings(_Group):
+    """The consumer: source -> parse -> features -> score -> write -> commit."""
+
+    batch_rows: int = Field(default=4_096, ge=1)
+    """Most records in one batch."""
+    batch_seconds: float = Field(default=0.2, gt=0)
+    """Longest wait for the first record of a batch."""
+    lead_in_days: float = Field(default=14.0, gt=0)
+    """How far back records are replayed to restore client state: several times the longest decay of a day."""
+    retry_seconds: float = Field(default=30.0, gt=0)
+    """Longest pause between two attempts at a store that cannot take a batch now."""
+    settle_seconds: float = Field(default=30.0, gt=0)
+    """How often events that were written as pending under a known baseline are scored after all."""
+
+
+class TrainSettings(_Group):
+    """Training and its evaluation."""
+
+    algorithm: Literal["iforest", "autoencoder", "surprise"] = "iforest"
+    """Which detector."""
+    budget: str = Field(default="20/day", pattern=r"^\d+(\.\d+)?/day$")
+    """Alerts, distinct (client, hour), that the owner wants to see."""
+    fit_share: float = Field(default=0.7, gt=0.1, lt=0.95)
+    """Share of the events, oldest first, that baseline and detector are fitted on; the rest calibrates."""
+    seed: int = 0
+    """Makes a training repeatable."""
+    min_events: int = Field(default=1_000, ge=10)
+    """Fewer events than this are refused."""
+
+
+class PromoteSettings(_Group):
+    """Promotion of a candidate to champion."""
+
+    gates: Path = Path("gates.toml")
+    """The gates a candidate must pass."""
+    lock_seconds: float = Field(default=900.0, gt=0)
+    """A promotion that died gives way after this long."""
+
+
+class DriftSettings(_Group):
+    """Drift of a batch against the champion's reference."""
+
+    max_share: float = Field(default=0.3, gt=0, le=1)
+    """Share of features past their limit at which a batch counts as drifted."""
+    limit: float = Field(default=0.2, gt=0)
+    """Limit of a feature's distance (normed Wasserstein: in standard deviations of the reference)."""
+    sample_rows: int = Field(default=20_000, ge=100)
+    """Most rows of a batch that are compared; more are sampled by client."""
+    min_rows: int = Field(default=200, ge=10)
+    """A smaller batch is not judged."""
+    workspace: Path = Path("mlruns/drift")
+    """Where reports are written."""
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODDLOG_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+    )
+
+    source: SourceSettings = SourceSettings()
+    """Where raw records come from."""
+    store: StoreSettings = StoreSettings()
+    """Where events are written to and trained from."""
+    registry: RegistrySettings = RegistrySettings()
+    """Where runs are logged and models registered."""
+    scorer: ScorerSettings = ScorerSettings()
+    """Who scores."""
+    serve: ServeSettings = ServeSettings()
+    """The BentoML service."""
+    enrich: EnrichSettings = EnrichSettings()
+    """The consumer."""
+    train: TrainSettings = TrainSettings()
+    """Training."""
+    promote: PromoteSettings = PromoteSettings()
+    """Promotion."""
+    drift: DriftSettings = DriftSettings()
+    """Drift."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        path = config_file()
+        if path is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
+        return tuple(sources)
+
+
+_chosen_file: Path | None = None
+
+
+def config_file() -> Path | None:
+    """The TOML file in force: the one chosen by `load`, by ODDLOG_CONFIG, or `oddlog.toml` here; else None."""
+    if _chosen_file is not None:
+        return _chosen_file
+    if named := os.environ.get("ODDLOG_CONFIG"):
+        return Path(named)
+    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
+
+
+def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) -> Settings:
+    """Settings in force; `flags` is a nested mapping that beats everything. Raises UsageError.
+
+    >>> load({"source": {"group": "mine"}}).source.group
+    'mine'
+    """
+    global _chosen_file  # noqa: PLW0603  pydantic-settings asks the class, not the instance, for its sources
+    if file is not None:
+        _chosen_file = file
+    path = config_file()
+    if path is not None and not path.is_file():
+        raise UsageError(f"no settings file at {path}", expected="a TOML file", mend="correct --config or ODDLOG_CONFIG")
+    unknown = [name for name in os.environ if name.startswith("ODDLOG_") and not _known_variable(name)]
+    if unknown:
+        raise UsageError(
+            f"the environment has {', '.join(sorted(unknown))}, which no setting reads",
+            expected="ODDLOG_<GROUP>__<FIELD>, for example ODDLOG_STORE__URL",
+            mend="oddlog config lists every setting",
+        )
+    try:
+        return Settings(**(flags or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"setting {where}: {first['msg']} (found {first.get('input')!r})" if "password" not in where and "key" not in where
+            else f"setting {where}: {first['msg']}",
+            expected="what `oddlog config` describes",
+            mend="oddlog config",
+        ) from None
+    except (SettingsError, ValueError) as error:
+        raise UsageError(f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>") from None
+
+
+def _known_variable(name: str) -> bool:
+    if name == "ODDLOG_CONFIG":
+        return True
+    parts = name.removeprefix("ODDLOG_").lower().split("__")
+    group = Settings.model_fields.get(parts[0])
+    if group is None:
+        return False
+    annotation = group.annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return len(parts) == 1 or (len(parts) == 2 and parts[1] in annotation.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting in force: dotted name, value as text (secrets hidden), where it came from, what it means."""
+
+    name: str
+    value: str
+    origin: str
+    meaning: str
+
+
+def describe(settings: Settings, flags: Mapping[str, Any] | None = None) -> Iterator[SettingLine]:
+    """Every setting in force, with its origin: `flag`, `environment`, the file's name, or `default`."""
+    import tomllib
+
+    path = config_file()
+    in_file = tomllib.loads(path.read_text()) if path is not None else {}
+    environment = {name.lower() for name in os.environ}
+    for group_name in Settings.model_fields:
+        group = getattr(settings, group_name)
+        for field_name, field in type(group).model_fields.items():
+            variable = f"oddlog_{group_name}__{field_name}"
+            if field_name in (flags or {}).get(group_name, {}):
+                origin = "flag"
+            elif variable in environment:
+                origin = "environment"
+            elif field_name in in_file.get(group_name, {}):
+                origin = str(path)
+            else:
+                origin = "default"
+            value = getattr(group, field_name)
+            yield SettingLine(
+                name=f"{group_name}.{field_name}",
+                value="" if value is None else str(value),
+                origin=origin,
+                meaning=" ".join((field.description or "").split()),
+            )

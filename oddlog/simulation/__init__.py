@@ -1,0 +1,1 @@
+"""Believable traffic and attack scenarios with a label for every line; deterministic by seed."""

@@ -1,0 +1,1 @@
+"""From stored events to a promoted model: dataset, fit, evaluate, threshold, gates, promote."""
