@@ -20,6 +20,11 @@ VERBS = (
     "demo", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift", "stack", "config",
 )  # fmt: skip
 
+@app.callback()
+def _root() -> None:
+    """Finds odd events in logs, and keeps the models that find them alive."""
+
+
 for _verb in VERBS:
     importlib.import_module(f"cli.{_verb}").register(app)
 
