@@ -50,6 +50,7 @@ class EventQuery:
     min_severity: float | None = None
     only_anomalies: bool = False
     model_version: str | None = None
+    baseline: str | None = None
     ids: tuple[str, ...] | None = None
 
 
