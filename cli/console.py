@@ -60,15 +60,19 @@ def settings_from(
     store: str | None = None,
     registry: str | None = None,
     scorer: str | None = None,
+    group: str | None = None,
     **groups: dict[str, Any],
 ) -> Settings:
-    """Settings in force for a verb: its URL flags, and `groups` of further flags. Raises UsageError."""
-    urls = flags_of(
-        source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer}
+    """Settings in force for a verb: its common flags, and `groups` of further ones. Raises UsageError."""
+    flags = flags_of(
+        source={"url": source, "group": group},
+        store={"url": store},
+        registry={"url": registry},
+        scorer={"url": scorer},
     )
     for name, fields in flags_of(**groups).items():
-        urls.setdefault(name, {}).update(fields)
-    return load(urls, file=config)
+        flags.setdefault(name, {}).update(fields)
+    return load(flags, file=config)
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:

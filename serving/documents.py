@@ -1,0 +1,93 @@
+"""What enrichment adds to an event before it is stored: features, verdict, or the mark that they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.events.record import Records, event_id
+from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, FEATURE_PREFIX
+from oddlog.scoring.scorer import Scores
+
+if TYPE_CHECKING:
+    from serving.lane import Lane
+
+
+def feature_columns(features: npt.NDArray[np.float32], names: Sequence[str]) -> list[pl.Series]:
+    """One Float32 column `features.<name>` for each column of a matrix [n, len(names)]."""
+    return [
+        pl.Series(FEATURE_PREFIX + name, np.ascontiguousarray(features[:, i]), dtype=pl.Float32)
+        for i, name in enumerate(names)
+    ]
+
+
+def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
+    """The ANOMALY_SCHEMA columns of `rows` events that were scored."""
+
+    def column(name: str, values: object) -> pl.Series:
+        return pl.Series(name, values, dtype=ANOMALY_SCHEMA[name])
+
+    def constant(name: str, value: object) -> pl.Series:
+        return pl.Series(name, [value], dtype=ANOMALY_SCHEMA[name]).new_from_index(0, rows)
+
+    return [
+        constant("anomaly.status", "scored"),
+        column("anomaly.score", scores.score.astype(np.float64)),
+        column("anomaly.severity", scores.severity),
+        column("anomaly.is_anomaly", scores.is_anomaly),
+        constant("anomaly.threshold", scores.threshold),
+        constant("anomaly.threshold_version", scores.threshold_version),
+        constant("anomaly.model.name", scores.model_name),
+        constant("anomaly.model.version", scores.model_version),
+        constant("anomaly.baseline", scores.baseline_digest),
+        column("anomaly.reasons", [scores.reasons.get(row) for row in range(rows)]),
+    ]
+
+
+def scored_events(
+    events: pl.DataFrame, features: npt.NDArray[np.float32], names: Sequence[str], scores: Scores
+) -> pl.DataFrame:
+    """Events with their features and the verdict on them."""
+    return events.hstack([*feature_columns(features, names), *verdict_columns(scores, events.height)])
+
+
+def pending_events(
+    events: pl.DataFrame, features: npt.NDArray[np.float32] | None, lane: Lane | None
+) -> pl.DataFrame:
+    """Events without a verdict; with features and the digest of their baseline where there is a lane."""
+    known = {"anomaly.status": "pending", "anomaly.baseline": lane.baseline.digest if lane else None}
+    verdict = [pl.lit(known.get(name), dtype=dtype).alias(name) for name, dtype in ANOMALY_SCHEMA.items()]
+    if features is not None and lane is not None:
+        events = events.hstack(feature_columns(features, lane.names))
+    return events.with_columns(verdict)
+
+
+def dead_letters_of_rejected(
+    records: Records, events: pl.DataFrame, rejected: Mapping[int, str]
+) -> pl.DataFrame:
+    """Dead letters (DEAD_SCHEMA) of events that the store refuses for good, with their original bytes."""
+    row_of = {
+        event_id(records.epoch[i], records.topic[i], records.partition[i], records.offset[i]): i
+        for i in range(len(records))
+    }
+    ids = events["_id"]
+    chosen = [(row_of[ids[row]], reason) for row, reason in sorted(rejected.items())]
+    rows = [row for row, _ in chosen]
+    return pl.DataFrame(
+        {
+            "_id": [ids[row] for row in sorted(rejected)],
+            "@timestamp": [records.timestamp_ms[row] for row in rows],
+            "reason": [f"the store refuses the document: {reason}" for _, reason in chosen],
+            "kind": ["refused"] * len(rows),
+            "original": [records.value[row] for row in rows],
+            "oddlog.position.epoch": [records.epoch[row] for row in rows],
+            "oddlog.position.topic": [records.topic[row] for row in rows],
+            "oddlog.position.partition": [records.partition[row] for row in rows],
+            "oddlog.position.offset": [records.offset[row] for row in rows],
+        },
+        schema_overrides={name: dtype for name, dtype in DEAD_SCHEMA.items() if name != "@timestamp"},
+    ).with_columns(pl.col("@timestamp").cast(DEAD_SCHEMA["@timestamp"]))

@@ -1,0 +1,49 @@
+"""A lane: one model version, its baseline, and the client state under that baseline, restored by replay.
+
+State cannot be carried from one baseline to another (its sums contain values of the baseline), so a promotion
+means a new lane, warmed aside and switched to between two batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.connectors.source import Source
+from oddlog.events.parse import parse
+from oddlog.events.record import Partition
+from oddlog.features.baseline import Baseline
+from oddlog.features.compute import FeatureComputer
+from oddlog.features.declaration import FEATURE_NAMES
+
+
+class Lane:
+    """Features under one model version's baseline, in (partition, offset) order."""
+
+    names = list(FEATURE_NAMES)
+
+    def __init__(self, version: str, baseline: Baseline) -> None:
+        self.version = version
+        self.baseline = baseline
+        self._computer = FeatureComputer(baseline)
+
+    def compute(self, events: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """Features float32 [n, d] of events in record order; the clients' state moves on by them."""
+        return self._computer.compute(events)
+
+    def drop(self, partition: Partition) -> None:
+        """Forget the clients of a partition that is not ours any more, or is to be restored."""
+        self._computer.drop(partition)
+
+    def restore(self, source: Source, partition: Partition, until_offset: int) -> int:
+        """Replay what stood before `until_offset`, so that the next event finds the state an unbroken run has.
+
+        Returns how many events were replayed."""
+        self.drop(partition)
+        replayed = 0
+        for records in source.replay(partition, until_offset):
+            events = parse(records).events
+            self._computer.compute(events)
+            replayed += events.height
+        return replayed

@@ -1,0 +1,27 @@
+"""Scoring of pending events that carry features already: the scorer was away when they were written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oddlog.connectors.store import EventQuery, Store
+from oddlog.events.schema import FEATURE_PREFIX
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.scorer import Scorer
+from serving.documents import verdict_columns
+
+
+def settle_pending(store: Store, scorer: Scorer, query: EventQuery, version: str) -> int:
+    """Score the pending events of `query` with `version`, whose baseline their features were computed under.
+
+    Returns how many were updated; an event that changed meanwhile is left alone. Raises ScorerError."""
+    columns = [FEATURE_PREFIX + name for name in FEATURE_NAMES]
+    settled = 0
+    store.refresh()
+    for events in store.read_events(query, columns=["_id", "@timestamp", *columns], with_version=True):
+        features = events.select(columns).to_numpy().astype(np.float32)
+        scores = scorer.score(features, list(FEATURE_NAMES), version=version)
+        updates = events.select("_id", "@timestamp", "_version").hstack(verdict_columns(scores, events.height))
+        settled += store.update_events(updates)
+    return settled
+
