@@ -30,10 +30,11 @@ class Threshold(_Frozen):
 
 
 class Calibration(_Frozen):
-    """Score -> severity, log10 N of "rarer than one event in N", learnt on a period later than the fitted one.
+    """Score -> severity, log10 N of "rarer than one event in N", learnt on a period later than the fitted
+    one.
 
-    Piecewise linear through (scores[i], severities[i]), both rising; beyond the last point the severity goes on
-    with the slope of the tail, so that two extraordinary events can be told apart.
+    Piecewise linear through (scores[i], severities[i]), both rising; beyond the last point the severity goes
+    on with the slope of the tail, so that two extraordinary events can be told apart.
     """
 
     scores: list[float]
@@ -47,7 +48,8 @@ class DatasetInfo(_Frozen):
     digest: str = Field(max_length=36)  # MLflow takes no longer one
     since: dt.datetime
     fit_until: dt.datetime
-    """Events before this fitted baseline and detector; those from here to `until` made threshold and calibration."""
+    """Events before this fitted baseline and detector; those from here to `until` made threshold and
+    calibration."""
     until: dt.datetime
     events: int
     clients: int

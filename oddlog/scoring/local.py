@@ -1,0 +1,85 @@
+"""The scorer in this process: the port of scorer.py over the models of a shelf. HTTP: serving/client.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from oddlog.errors import ScorerError
+from oddlog.features.baseline import Baseline
+from oddlog.scoring.scorer import Scores
+from oddlog.scoring.shelf import Held, ModelShelf
+
+
+class LocalScorer:
+    """Scores with the models on `shelf`.
+
+    `refresh(version)` brings the shelf up to date: champion and thresholds as they are now and, where a
+    version is named, that version if it can be had. It is called with None whenever the champion is asked
+    for, and with the version when one is asked for that is not held. Without it the shelf is somebody else's
+    care (the service's).
+    """
+
+    def __init__(self, shelf: ModelShelf, refresh: Callable[[str | None], None] | None = None) -> None:
+        self.shelf = shelf
+        self._refresh = refresh
+
+    def champion(self) -> str | None:
+        """The champion's version now; None while nothing is promoted."""
+        if self._refresh is not None:
+            self._refresh(None)
+        held = self.shelf.champion()
+        return None if held is None else held.version
+
+    def baseline(self, version: str) -> Baseline:
+        """The baseline a version was fitted with. Raises ScorerError for an unknown version."""
+        self._fetch(version)
+        return self.shelf.get(version).model.baseline
+
+    def score(
+        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
+    ) -> Scores:
+        """Scores of a float32 matrix [n, len(names)] by `version` (None: the champion); n may be 0.
+
+        Raises ScorerUnavailable while there is no champion; ScorerError where the names are not the model's
+        (the error names the columns that differ), or the version is unknown (it names those held)."""
+        if version is not None:
+            self._fetch(version)
+        elif self._refresh is not None and self.shelf.champion() is None:
+            self._refresh(None)
+        held, champion = self.shelf.choose(version)
+        return score_with(held, champion, self.shelf.name, features, names)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _fetch(self, version: str) -> None:
+        if self._refresh is None:
+            return
+        try:
+            self.shelf.get(version)
+        except ScorerError:
+            self._refresh(version)
+
+
+def score_with(
+    held: Held, champion: str, model_name: str, features: npt.NDArray[np.float32], names: list[str]
+) -> Scores:
+    """The verdict of one held version on a matrix. Raises ScorerError where the names are not the model's."""
+    score, severity, is_anomaly, reasons = held.model.judge(
+        held.model.ordered(features, names), held.threshold
+    )
+    return Scores(
+        model_name=model_name,
+        model_version=held.version,
+        baseline_digest=held.model.card.baseline_digest,
+        threshold=held.threshold.value,
+        threshold_version=held.threshold.version,
+        champion=champion,
+        score=score,
+        severity=severity,
+        is_anomaly=is_anomaly,
+        reasons=reasons,
+    )

@@ -1,0 +1,147 @@
+"""The alert threshold, from the alerts wanted a day. An alert is a distinct (client, hour)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.errors import UsageError
+from oddlog.events.schema import TIMESTAMP
+from oddlog.scoring.card import Threshold
+
+MOST_SHARE = 0.1
+"""Share of the client-hours that may alert, whatever the budget: on a quiet site a budget is a limit, not a
+goal."""
+
+Texts = Sequence[str] | npt.NDArray[Any] | pl.Series
+Times = Sequence[dt.datetime] | npt.NDArray[Any] | pl.Series
+
+
+def parse_budget(text: str) -> float:
+    """Alerts a day. Raises UsageError.
+
+    >>> parse_budget("20/day")
+    20.0
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*day\s*", text)
+    if found is None:
+        raise UsageError(
+            f"alert budget {text!r}", expected="<number>/day, as in 20/day", mend="--budget 20/day"
+        )
+    return float(found[1])
+
+
+def count_alerts(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value: float) -> int:
+    """How many distinct (client, hour of the event's own time, UTC) have an event with score >= value."""
+    return int((_client_hours(scores, clients, timestamps).get_column("score") >= value).sum())
+
+
+def alerts_per_day(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value: float) -> float:
+    """`count_alerts` over the days that the timestamps span (an hour at least)."""
+    since, until = span(timestamps)
+    return count_alerts(scores, clients, timestamps, value) / _days(since, until)
+
+
+def span(timestamps: Times) -> tuple[dt.datetime, dt.datetime]:
+    """The first and the last time, UTC. Raises UsageError where there is none."""
+    times = _times(timestamps)
+    if times.len() == 0 or times.null_count() == times.len():
+        raise UsageError(
+            "no events to learn a threshold from",
+            expected="events of a later period",
+            mend="train on more events",
+        )
+    first, last = times.min(), times.max()
+    assert isinstance(first, dt.datetime)
+    assert isinstance(last, dt.datetime)
+    return first, last
+
+
+def fit_threshold(
+    scores: npt.ArrayLike,
+    clients: Texts,
+    timestamps: Times,
+    budget_per_day: float,
+    *,
+    version: str = "1",
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+) -> Threshold:
+    """The lowest threshold whose alerts on this period stay within the budget.
+
+    `scores` [n], `clients` [n] and `timestamps` [n] are of a period later than the fitted one. `since` and
+    `until` are its ends where they are known better than by the first and last event. The budget holds for
+    the period pro rata: half a day may spend half of it, rounded down; a period under an hour counts as one.
+    At most a tenth of the client-hours alert, whatever the budget. Every value between two neighbouring
+    scores alerts on the same events; the middle is taken, so that the last digits of a score's computation
+    decide nothing.
+
+    Raises UsageError where there are no events, or the budget is not positive.
+
+    >>> day = [dt.datetime(2024, 1, 1, hour, tzinfo=dt.UTC) for hour in range(24)] + [
+    ...     dt.datetime(2024, 1, 2, 0, tzinfo=dt.UTC)]
+    >>> fitted = fit_threshold(range(25), [f"client {i}" for i in range(25)], day, budget_per_day=2)
+    >>> fitted.value, fitted.expected_per_day
+    (22.5, 2.0)
+    """
+    if not budget_per_day > 0:
+        raise UsageError(
+            f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day"
+        )
+    first, last = span(timestamps)
+    since, until = since or first, until or last
+    groups = _client_hours(scores, clients, timestamps)
+    highest = np.sort(groups.get_column("score").to_numpy())[::-1]
+    allowed = math.floor(budget_per_day * _days(since, until) + 1e-9)
+    allowed = min(allowed, math.floor(highest.size * MOST_SHARE))
+    value = _cut(np.asarray(scores, dtype=np.float32).astype(np.float64), float(highest[allowed]))
+    return Threshold(
+        value=value,
+        version=version,
+        budget_per_day=float(budget_per_day),
+        expected_per_day=float((highest >= value).sum()) / _days(since, until),
+        since=since,
+        until=until,
+    )
+
+
+def _cut(scores: npt.NDArray[np.float64], silent: float) -> float:
+    """A value above `silent`, the highest score that must not alert, and not above the next higher one."""
+    above = scores[scores > silent]
+    if above.size == 0:
+        return silent + max(abs(silent), 1.0) * 1e-5  # more than a graph and its reference may differ by
+    return (silent + float(above.min())) / 2
+
+
+def _days(since: dt.datetime, until: dt.datetime) -> float:
+    return max((until - since) / dt.timedelta(days=1), 1 / 24)
+
+
+def _times(timestamps: Times) -> pl.Series:
+    series = timestamps if isinstance(timestamps, pl.Series) else pl.Series(timestamps)
+    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is None:
+        series = series.dt.replace_time_zone("UTC")
+    return series.cast(TIMESTAMP)
+
+
+def _client_hours(scores: npt.ArrayLike, clients: Texts, timestamps: Times) -> pl.DataFrame:
+    """One row for every (client, hour): its highest score, through float32 as the models give it."""
+    values = np.asarray(scores, dtype=np.float32).ravel()
+    names = clients if isinstance(clients, pl.Series) else pl.Series(clients, dtype=pl.String)
+    times = _times(timestamps)
+    if not values.size == names.len() == times.len():
+        raise UsageError(
+            f"{values.size} scores, {names.len()} clients, {times.len()} timestamps",
+            expected="one of each for every event",
+        )
+    frame = pl.DataFrame(
+        {"score": values.astype(np.float64), "client": names, "hour": times.dt.truncate("1h")}
+    )
+    return frame.group_by("client", "hour").agg(pl.col("score").max())
