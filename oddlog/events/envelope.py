@@ -1,0 +1,51 @@
+"""The JSON envelope that Filebeat puts around a line, as `oddlog ship` sends it. It is opened in `document.py`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import orjson
+
+
+def envelope(
+    line: bytes | str,
+    *,
+    at: dt.datetime,
+    path: str | None = None,
+    offset: int | None = None,
+    host: str | None = None,
+    truth: str | None = None,
+) -> bytes:
+    """One line in Filebeat's envelope. `at` is the time of reading (with zone), `offset` the line's first byte
+    in the file `path`, `truth` a label for evaluation. Bytes that are no UTF-8 are replaced, as Filebeat does.
+
+    >>> envelope(b"a line", at=dt.datetime(2024, 5, 1, tzinfo=dt.timezone.utc), path="/var/log/a", offset=7)
+    b'{"@timestamp":"2024-05-01T00:00:00.000Z","message":"a line","log":{"file":{"path":"/var/log/a"},"offset":7},"agent":{"type":"filebeat"},"ecs":{"version":"8.0.0"}}'
+    """
+    text = line.decode(errors="replace") if isinstance(line, bytes) else line
+    moment = at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    document: dict[str, object] = {"@timestamp": moment, "message": text.rstrip("\r\n")}
+    log: dict[str, object] = {}
+    if path is not None:
+        log["file"] = {"path": path}
+    if offset is not None:
+        log["offset"] = offset
+    if log:
+        document["log"] = log
+    if host is not None:
+        document["host"] = {"name": host}
+    document["agent"] = {"type": "filebeat"}
+    document["ecs"] = {"version": "8.0.0"}
+    if truth is not None:
+        document["labels"] = {"truth": truth}
+    return orjson.dumps(document)
+
+
+def client_key(line: bytes) -> bytes | None:
+    """The Kafka key of a line, its client's address (the first field), so that a client stays in one partition.
+
+    >>> client_key(b'192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1')
+    b'192.0.2.1'
+    """
+    first = line.split(None, 1)[:1]
+    return first[0] if first else None
