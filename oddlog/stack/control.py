@@ -37,8 +37,8 @@ def up(
 
     Servers are left running when this process ends; their data stays in the state folder from start to start.
     `deadline` is in seconds, for the start (not the download). `progress` is called with a line of text at
-    each step. A failure, or Ctrl-C, stops what this call has started. Raises OutsideError with the last lines of
-    the log of what failed.
+    each step. A failure, or Ctrl-C, stops what this call has started. Raises OutsideError with the last lines
+    of the log of what failed.
     """
     cache = cache_dir if cache_dir is not None else artifacts.default_cache()
     folder = _made(state_dir)
