@@ -45,10 +45,10 @@ def fit_calibration(scores: npt.ArrayLike) -> Calibration:
     severities = np.log10((values.size + 1) / at_least)
     keep = _thin(severities)
     points, heights = distinct[keep], severities[keep]
-    end, decades = _beyond(values, distinct)
+    end, rise = _beyond(values, distinct)
     return Calibration(
         scores=[*points.tolist(), end],
-        severities=[*heights.tolist(), float(np.log10(values.size + 1)) + decades],
+        severities=[*heights.tolist(), float(heights[-1]) + rise],
         events=int(values.size),
     )
 
@@ -60,7 +60,7 @@ def severity(calibration: Calibration, scores: npt.ArrayLike) -> npt.NDArray[np.
     x = np.asarray(calibration.scores)
     y = np.asarray(calibration.severities)
     result = np.asarray(np.interp(values, x, y), dtype=np.float64)
-    if x.size > 1 and calibration.severities[-1] > measured(calibration):
+    if x.size > 2:  # of scores that were all equal the curve has two points, and no slope to go on with
         slope = (y[-1] - y[-2]) / (x[-1] - x[-2])
         result = np.where(values > x[-1], y[-1] + (values - x[-1]) * slope, result)
     return np.asarray(result, dtype=np.float64)
@@ -80,10 +80,10 @@ def _thin(severities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
 
 
 def _beyond(values: npt.NDArray[np.float64], distinct: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Where the curve ends past the highest score, and by how many decades it rises up to there."""
+    """Where the curve ends past the highest score, and by how much the severity rises up to there."""
     highest = float(distinct[-1])
     if distinct.size == 1:
-        return highest + max(abs(highest), 1.0) * 1e-6, 0.0
+        return highest + max(abs(highest), 1.0) * 1e-6, float(np.log10(values.size))
     k = max(1, min(EXCEEDANCES, values.size // 10))
     ordered = np.partition(values, values.size - k - 1)
     floor = ordered[values.size - k - 1]

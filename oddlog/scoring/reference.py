@@ -1,4 +1,4 @@
-"""The drift reference of a model: what its features and scores were distributed like. Judging: monitoring/."""
+"""The drift reference of a model: how its features and scores were distributed. Judging: monitoring/."""
 
 from __future__ import annotations
 

@@ -1,0 +1,133 @@
+"""The threshold keeps its budget of alerts, and is the lowest that does."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oddlog.errors import UsageError
+from oddlog.scoring.threshold import (
+    MOST_SHARE,
+    alerts_per_day,
+    count_alerts,
+    fit_threshold,
+    parse_budget,
+)
+
+START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+
+
+def traffic(
+    days: float, clients: int, seed: int = 0, per_client: int = 20
+) -> tuple[np.ndarray, pl.Series, pl.Series]:
+    rng = np.random.default_rng(seed)
+    n = clients * per_client
+    seconds = np.sort(rng.uniform(0, days * 86_400, n))
+    times = pl.Series([START + dt.timedelta(seconds=float(s)) for s in seconds])
+    names = pl.Series([f"192.0.2.{i}" for i in rng.integers(0, clients, n)])
+    return rng.gumbel(size=n).astype(np.float32), names, times
+
+
+def test_an_alert_is_a_client_in_an_hour() -> None:
+    times = [START + dt.timedelta(minutes=m) for m in (0, 59, 60, 61, 0)]
+    clients = ["a", "a", "a", "a", "b"]
+    assert count_alerts([9, 9, 9, 1, 9], clients, times, 9) == 3
+    assert count_alerts([9, 9, 9, 1, 9], clients, times, 9.5) == 0
+    assert count_alerts([9, 9, 9, 1, 9], clients, times, 1) == 3
+
+
+@pytest.mark.parametrize("budget", [1, 5, 20])
+def test_budget_is_spent_and_not_overspent(budget: float) -> None:
+    scores, clients, times = traffic(3, 60)
+    fitted = fit_threshold(scores, clients, times, budget)
+    days = (fitted.until - fitted.since) / dt.timedelta(days=1)
+    alerts = count_alerts(scores, clients, times, fitted.value)
+    assert alerts == int(budget * days)
+    assert fitted.expected_per_day == pytest.approx(alerts / days)
+    assert fitted.expected_per_day == pytest.approx(alerts_per_day(scores, clients, times, fitted.value))
+
+
+def test_the_lowest_value_that_keeps_the_budget() -> None:
+    scores, clients, times = traffic(2, 50)
+    fitted = fit_threshold(scores, clients, times, 10)
+    next_lower = scores[scores < fitted.value].max()
+    days = (fitted.until - fitted.since) / dt.timedelta(days=1)
+    assert count_alerts(scores, clients, times, float(next_lower)) > 10 * days
+
+
+def test_half_a_day_may_spend_half() -> None:
+    scores, clients, times = traffic(0.5, 80)
+    since, until = START, START + dt.timedelta(hours=12)
+    fitted = fit_threshold(scores, clients, times, 20, since=since, until=until)
+    assert count_alerts(scores, clients, times, fitted.value) == 10
+    assert (fitted.since, fitted.until) == (since, until)
+    assert fitted.expected_per_day == pytest.approx(20)
+
+
+def test_minutes_count_as_an_hour_and_allow_what_an_hour_does() -> None:
+    scores, clients, times = traffic(5 / 1440, 90)
+    assert count_alerts(scores, clients, times, fit_threshold(scores, clients, times, 20).value) == 0
+    assert count_alerts(scores, clients, times, fit_threshold(scores, clients, times, 49).value) == 2
+
+
+def test_a_generous_budget_does_not_make_the_common_odd() -> None:
+    scores, clients, times = traffic(1, 10)
+    fitted = fit_threshold(scores, clients, times, 1e6)
+    hours = count_alerts(scores, clients, times, -np.inf)
+    assert count_alerts(scores, clients, times, fitted.value) == int(hours * MOST_SHARE)
+
+
+def test_a_tie_that_would_break_the_budget_stays_silent() -> None:
+    times = [START + dt.timedelta(hours=h) for h in range(25)]
+    clients = [f"c{h}" for h in range(25)]
+    scores = [1.0] * 20 + [5.0] * 5
+    fitted = fit_threshold(scores, clients, times, 2)
+    assert count_alerts(scores, clients, times, fitted.value) == 0
+    assert fitted.value == pytest.approx(5.0, rel=1e-4)
+    assert fitted.expected_per_day == 0
+
+
+def test_all_scores_equal_alert_on_nothing() -> None:
+    scores, clients, times = traffic(1, 40)
+    flat = np.full_like(scores, 0.25)
+    assert count_alerts(flat, clients, times, fit_threshold(flat, clients, times, 20).value) == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.floats(0.5, 100), st.floats(0.01, 4))
+def test_never_over_budget(seed: int, budget: float, days: float) -> None:
+    scores, clients, times = traffic(days, 12, seed, per_client=6)
+    scores = np.round(scores, 1)  # ties
+    fitted = fit_threshold(scores, clients, times, budget, since=START, until=START + dt.timedelta(days=days))
+    assert count_alerts(scores, clients, times, fitted.value) <= budget * max(days, 1 / 24)
+
+
+def test_versions_and_naive_times() -> None:
+    times = np.array(["2024-03-01T00:00", "2024-03-02T00:00"], dtype="datetime64[ms]")
+    fitted = fit_threshold([1.0, 2.0], ["a", "b"], times, 20, version="3")
+    assert fitted.version == "3"
+    assert fitted.since == START
+
+
+@pytest.mark.parametrize("text", ["20", "20/hour", "-3/day", "lots", "1e3/day"])
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="alert budget"):
+        parse_budget(text)
+
+
+def test_a_budget_of_part_of_an_alert() -> None:
+    assert parse_budget(" 0.5 / day ") == 0.5
+
+
+def test_nothing_to_learn_from() -> None:
+    with pytest.raises(UsageError, match="no events"):
+        fit_threshold([], [], pl.Series([], dtype=pl.Datetime("ms", "UTC")), 20)
+    with pytest.raises(UsageError, match="0 a day"):
+        fit_threshold([1.0], ["a"], [START], 0)
+    with pytest.raises(UsageError, match="2 scores, 1 clients"):
+        fit_threshold([1.0, 2.0], ["a"], [START], 20)
