@@ -1,0 +1,38 @@
+"""`oddlog setup`: the topic, the index templates or tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.console import Config, SourceUrl, StoreUrl, out, settings_from, verb
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("setup")(setup)
+
+
+@verb
+def setup(
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that is made now.")] = 4,
+    config: Config = None,
+    source: SourceUrl = None,
+    store: StoreUrl = None,
+) -> None:
+    """Create what is missing: the Kafka topic, the store's index templates or tables. Harmless when run again."""
+    settings = settings_from(config, source=source, store=store)
+    from oddlog.connectors.store import open_store
+
+    opened = open_store(settings.store)
+    try:
+        opened.setup()
+    finally:
+        opened.close()
+    out.print(f"store   {settings.store.url} is ready", highlight=False)
+    if settings.source.url.startswith("kafka:"):
+        from oddlog.connectors.kafka_producer import ensure_topic
+
+        made = ensure_topic(settings.source, partitions=partitions)
+        out.print(f"topic   {settings.source.url} {'made' if made else 'was there'}", highlight=False)
