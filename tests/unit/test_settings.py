@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oddlog import settings as module
+from oddlog.errors import UsageError
+from oddlog.settings import describe, load
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "_chosen_file", None)
+
+
+def test_defaults_are_the_embedded_column() -> None:
+    settings = load()
+    assert settings.store.url == "sqlite:///mlruns/oddlog.sqlite"
+    assert settings.registry.url == "sqlite:///mlruns/mlflow.db"
+
+
+def test_file_environment_and_flags_grow_in_strength(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("oddlog.toml").write_text('[source]\ngroup = "file"\nepoch = "e7"\nurl = "file:///f"\n')
+    monkeypatch.setenv("ODDLOG_SOURCE__GROUP", "environment")
+    monkeypatch.setenv("ODDLOG_SOURCE__URL", "file:///e")
+    flags = {"source": {"url": "file:///flag"}}
+    settings = load(flags)
+    assert (settings.source.url, settings.source.group, settings.source.epoch) == ("file:///flag", "environment", "e7")
+    origin = {line.name: line.origin for line in describe(settings, flags)}
+    assert origin["source.url"] == "flag"
+    assert origin["source.group"] == "environment"
+    assert origin["source.epoch"] == "oddlog.toml"
+    assert origin["store.url"] == "default"
+
+
+def test_a_file_named_by_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text('[train]\nbudget = "5/day"\n')
+    monkeypatch.setenv("ODDLOG_CONFIG", "mine.toml")
+    assert load().train.budget == "5/day"
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert all(line.meaning for line in describe(load()))
+
+
+def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODDLOG_STORE__PASSWORD", "hunter2")
+    settings = load()
+    assert settings.store.password is not None
+    assert settings.store.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+    assert not any("hunter2" in line.value for line in describe(settings))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('[source]\nurll = "x"\n', "source.urll"),
+        ('[train]\nfit_share = 2.0\n', "train.fit_share"),
+        ('[train]\nbudget = "many"\n', "train.budget"),
+        ("[source\n", "settings"),
+        ("[nothing]\nx = 1\n", "nothing"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(content: str, named: str) -> None:
+    Path("oddlog.toml").write_text(content)
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert named in str(caught.value)
+
+
+def test_a_misspelt_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODDLOG_STORE_URL", "sqlite:///x")
+    with pytest.raises(UsageError, match="ODDLOG_STORE_URL"):
+        load()
+
+
+def test_a_missing_named_file_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.toml"):
+        load(file=Path("nowhere.toml"))
+
+
+def test_a_wrong_password_type_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("oddlog.toml").write_text("[store]\npassword = 12345\n")
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert "12345" not in str(caught.value)
