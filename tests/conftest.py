@@ -1,4 +1,4 @@
-"""What tests of every kind share: real servers, one pair a session. Other fixtures live beside their tests."""
+"""What tests of every kind share: the real servers, one pair a session. Others live beside their tests."""
 
 from __future__ import annotations
 
