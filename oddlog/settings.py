@@ -100,6 +100,8 @@ class ScorerSettings(_Group):
 class ServeSettings(_Group):
     """The BentoML service itself."""
 
+    workers: int = Field(default=1, ge=1)
+    """Processes that score; each holds its own models."""
     poll_seconds: float = Field(default=5.0, gt=0)
     """How often it asks the registry for the champion; jitter of +-20 % is added."""
     max_rows: int = Field(default=65_536, ge=1)
