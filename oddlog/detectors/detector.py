@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
+from oddlog.features.compute import FitData
+
+__all__ = ["Detector", "FitData", "Matrix"]
+
 Matrix = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class FitData:
-    """What a detector is fitted on, row by row in event order.
-
-    `features` float32 [n, d], computed with a line's own unit of counting left out;
-    `weights` float64 [n], 1 / (lines of its client-hour); `behaviour` int64 [n], number of the line's behaviour.
-    """
-
-    features: Matrix
-    weights: npt.NDArray[np.float64]
-    behaviour: npt.NDArray[np.int64]
-    names: tuple[str, ...]
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """One algorithm. Scores: higher = more anomalous, finite for every input, NaN taken as the typical value."""
+    """One algorithm. Scores: higher = more anomalous, finite for every input, NaN taken as typical."""
 
     name: str
 
     def fit(self, data: FitData, *, seed: int) -> Self:
-        """Learn from unlabelled events, attacks among them. Deterministic by seed. Raises UsageError on no rows."""
+        """Learn from unlabelled events, attacks among them. Deterministic by seed. UsageError on no rows."""
 
     def score(self, features: Matrix) -> npt.NDArray[np.float32]:
         """Scores [n] of a matrix [n, d], by the reference implementation (scikit-learn or numpy)."""

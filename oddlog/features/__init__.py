@@ -1,1 +1,1 @@
-"""Features = f(event, baseline, client state): their declaration, and their computation in batch and in stream."""
+"""Features = f(event, baseline, client state): declared once, computed in batch and in stream."""

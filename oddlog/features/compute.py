@@ -1,0 +1,107 @@
+"""Features of events: under a baseline in row order (serving), and of the fitted period itself (training)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.events.record import Partition
+from oddlog.features.baseline import Baseline, Floats
+from oddlog.features.clients import ClientState
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.features.fitting import fit_baseline
+from oddlog.features.lookup import Lookup, Signals
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """What a detector is fitted on, row by row in event order.
+
+    `features` float32 [n, d], computed with a line's own unit of counting left out;
+    `weights` float64 [n], 1 / (lines of its client-hour);
+    `behaviour` int64 [n], number of the line's behaviour; `names` of the d columns.
+    """
+
+    features: Matrix
+    weights: npt.NDArray[np.float64]
+    behaviour: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+class FeatureComputer:
+    """Features = f(event, baseline, client state).
+
+    The numbers of an event depend on the baseline and on the events before it in its partition; not on how
+    the rows were cut into batches, nor on other partitions.
+    """
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+        self._lookup = Lookup(baseline)
+        self._clients: dict[Partition, ClientState] = {}
+
+    @property
+    def clients(self) -> int:
+        """Clients in memory, over all partitions."""
+        return sum(len(state) for state in self._clients.values())
+
+    def compute(self, events: pl.DataFrame) -> Matrix:
+        """Features float32 [n, 16] (columns: FEATURE_NAMES) of `events` (columns of EVENT_SCHEMA).
+
+        Rows come in record order, and advance the client state.
+        """
+        signals = self._lookup.signals(events)
+        return _matrix(signals, _client_means(self._clients, events, signals, self.baseline.client_prior))
+
+    def drop(self, partition: Partition) -> None:
+        """Forget the clients of a partition: it was lost, or is replayed from elsewhere."""
+        self._clients.pop(partition, None)
+
+
+def fit_features(events: pl.DataFrame) -> tuple[Baseline, FitData]:
+    """Fit a baseline on events in record order, and give their features with every line's own unit left out.
+
+    Raises UsageError on no events."""
+    fitted = fit_baseline(events)
+    means = _client_means({}, events, fitted.signals, fitted.baseline.client_prior)
+    return fitted.baseline, FitData(
+        features=_matrix(fitted.signals, means),
+        weights=1.0 / np.bincount(fitted.client_hour)[fitted.client_hour],
+        behaviour=fitted.behaviour,
+        names=FEATURE_NAMES,
+    )
+
+
+def _matrix(signals: Signals, means: Floats) -> Matrix:
+    return np.concatenate([means, signals.event], axis=1).astype(np.float32)
+
+
+def _client_means(
+    states: dict[Partition, ClientState], events: pl.DataFrame, signals: Signals, prior: Floats
+) -> Floats:
+    """Client means [n, 10], partition by partition; states of new partitions are added to `states`."""
+    seconds = events["@timestamp"].dt.epoch("ms").to_numpy() / 1_000.0
+    clients = events["source.address"].to_list()
+    means = np.empty((len(events), len(FEATURE_NAMES) - signals.event.shape[1]))
+    for partition, rows in _partitions(events):
+        state = states.setdefault(partition, ClientState())
+        chosen = clients if len(rows) == len(clients) else [clients[row] for row in rows]
+        means[rows] = state.advance(chosen, seconds[rows], signals.client[rows], prior)
+    return means
+
+
+def _partitions(events: pl.DataFrame) -> list[tuple[Partition, npt.NDArray[np.int64]]]:
+    """Row numbers of every partition in a frame, in row order."""
+    columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
+    groups = (
+        events.select(columns).with_row_index("row").group_by(columns, maintain_order=True).agg(pl.col("row"))
+    )
+    return [
+        (Partition(epoch, topic, number), rows.to_numpy().astype(np.int64))
+        for epoch, topic, number, rows in zip(*(groups[c] for c in [*columns, "row"]), strict=True)
+    ]

@@ -1,0 +1,142 @@
+"""Keys of an event: path template, its first segments, tokens; standard files, assets. No counting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+ASSET_EXTENSIONS: tuple[str, ...] = (
+    # styles, scripts, and what belongs to them
+    *("css", "js", "mjs", "map", "woff", "woff2", "ttf", "otf", "eot"),
+    # pictures
+    *("png", "jpg", "jpeg", "jpe", "gif", "ico", "cur", "svg", "svgz", "webp", "avif", "bmp", "tif", "tiff"),
+    # sound and film
+    *(
+        "mp3",
+        "m4a",
+        "ogg",
+        "oga",
+        "wav",
+        "flac",
+        "mp4",
+        "m4v",
+        "ogv",
+        "webm",
+        "mov",
+        "avi",
+        "wmv",
+        "flv",
+        "swf",
+    ),
+)
+"""A request for one of these is no page: browsers fetch them on behalf of one."""
+
+WELL_KNOWN: tuple[str, ...] = (
+    "acme-challenge",
+    "ai-plugin.json",
+    "apple-app-site-association",
+    "apple-developer-merchantid-domain-association",
+    "assetlinks.json",
+    "atproto-did",
+    "autoconfig/mail",
+    "caldav",
+    "carddav",
+    "change-password",
+    "discord",
+    "dnt",
+    "dnt-policy.txt",
+    "gpc.json",
+    "host-meta",
+    "host-meta.json",
+    "keybase.txt",
+    "matrix",
+    "mta-sts.txt",
+    "nodeinfo",
+    "oauth-authorization-server",
+    "openid-configuration",
+    "openpgpkey",
+    "passkey-endpoints",
+    "pki-validation",
+    "resource-that-should-not-exist-whose-status-code-should-not-be-200",
+    "security.txt",
+    "timezone",
+    "traffic-advice",
+    "trust.txt",
+    "webauthn",
+    "webfinger",
+)
+"""Registered names under /.well-known/ that programs ask for unasked. Not all of it: shells hide there."""
+
+_STANDARD = (
+    r"^/+(?:"
+    r"favicon[^/]*\.(?:ico|png|gif|svg|jpg)"
+    r"|apple-touch-icon[^/]*\.png"
+    r"|robots\.txt"
+    r"|sitemap[^/]*\.(?:xml|txt)(?:\.gz)?"
+    r"|browserconfig\.xml"
+    r"|(?:app-)?ads\.txt"
+    r"|humans\.txt"
+    r"|manifest\.json"
+    r"|site\.webmanifest"
+    r"|\.well-known/(?:" + "|".join(name.replace(".", r"\.") for name in WELL_KNOWN) + r")"
+    r")$"
+)
+
+_ASSET = r"(?i)\.(?:" + "|".join(ASSET_EXTENSIONS) + r")$"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of n events, row by row, over m distinct URLs.
+
+    `url` int64 [n]: number of the row's URL. Of the distinct URLs: `paths`, a frame [m] of `tpl`, `p1`, `p2`,
+    `standard`, `asset`; `token`, every distinct token of every URL, and `token_url`, whose it is.
+    Of the rows: `method` (null as ""), `status` (null as 0).
+    """
+
+    url: npt.NDArray[np.int64]
+    paths: pl.DataFrame
+    token: pl.Series
+    token_url: npt.NDArray[np.int64]
+    method: pl.Series
+    status: npt.NDArray[np.int64]
+
+
+def keys_of(events: pl.DataFrame) -> Keys:
+    """Keys of a frame of events (columns of EVENT_SCHEMA).
+
+    `tpl`: path with hexadecimal runs of 12 and more as `H` and other runs of digits as `0`; `p1`, `p2`: its
+    first one and two segments. Tokens: the URL with runs of digits as `0`, split on what is not alphanumeric;
+    each counted once a line, in order of appearance (so that sums over them come out the same in any batch).
+    """
+    rows = events.select(original=pl.col("url.original").fill_null(""), path=pl.col("url.path").fill_null(""))
+    distinct = rows.unique(maintain_order=True).with_row_index("url")
+    number = rows.join(distinct, on=["original", "path"], how="left", maintain_order="left")["url"]
+    tpl = pl.col("path").str.replace_all(r"[0-9a-fA-F]{12,}", "H").str.replace_all(r"[0-9]+", "0")
+    paths = distinct.select(
+        tpl=tpl,
+        standard=pl.col("path").str.contains(_STANDARD),
+        asset=pl.col("path").str.contains(_ASSET),
+    ).with_columns(
+        p1=pl.col("tpl").str.extract(r"^(/?[^/]*)"),
+        p2=pl.col("tpl").str.extract(r"^(/?[^/]*(?:/[^/]*)?)"),
+    )
+    tokens = distinct.select(
+        "url",
+        token=pl.col("original")
+        .str.replace_all(r"[0-9]+", "0")
+        .str.extract_all(r"[0-9A-Za-z]+")
+        .list.unique(maintain_order=True),
+    ).filter(pl.col("token").list.len() > 0)
+    tokens = tokens.explode("token")
+    return Keys(
+        url=number.to_numpy().astype(np.int64),
+        paths=paths,
+        token=tokens["token"],
+        token_url=tokens["url"].to_numpy().astype(np.int64),
+        method=events["http.request.method"].fill_null("").alias("method"),
+        status=events["http.response.status_code"].fill_null(0).to_numpy().astype(np.int64),
+    )
