@@ -1,4 +1,4 @@
-"""Times as logs write them, to UTC milliseconds, whole columns at once. Which time is an event's is in `parse.py`."""
+"""Times as logs write them, to UTC milliseconds, whole columns at once. `parse.py` says whose counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ EPOCH_MILLISECONDS = r"^[0-9]{12,13}$"
 def to_time(texts: pl.Series) -> pl.Series:
     """Datetime[ms, UTC] for each text, null where it is none.
 
-    >>> to_time(pl.Series(["17/May/2015:10:05:03 +0200", "2015-05-17T08:05:03Z", "1431849903.5", "never"])).to_list()
+    >>> texts = pl.Series(["17/May/2015:10:05:03 +0200", "2015-05-17T08:05:03Z", "1431849903.5", "no"])
+    >>> to_time(texts).to_list()
     [datetime.datetime(2015, 5, 17, 8, 5, 3, ...), datetime.datetime(2015, 5, 17, 8, 5, 3, ...),
      datetime.datetime(2015, 5, 17, 8, 5, 3, 500000, ...), None]
     """

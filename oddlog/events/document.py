@@ -1,5 +1,5 @@
-"""What a JSON record is: an envelope around a log line (Filebeat), or an event whose fields are parsed already
-(ECS of Logstash and Elastic Agent, nginx with `escape=json`, Logstash's names of old). Lines are read in `line.py`.
+"""What a JSON object tells: what an envelope says about its line (Filebeat), and the event in fields that
+came parsed (ECS of Logstash and Elastic Agent, nginx with `escape=json`, Logstash's names of old).
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ AGENT = ("user_agent.original", "http_user_agent", "agent", "user_agent")
 VERSION = ("http.version", "httpversion", "server_protocol")
 USER = ("user.name", "remote_user", "auth")
 OWN_TIME = ("time_iso8601", "time_local", "msec", "timestamp")
-HOST = ("host.name", "host")
 ORIGINAL = ("event.original", "message")
 
 _MARKS = frozenset({*CLIENT, "source", "client", "json"})
 """A document with none of these keys has no parsed client: it is an envelope, or no log event."""
 
-_ROOTS = ("source", "client", "http", "url", "user_agent", "user", "host", "log", "labels", "event")
+_ROOTS = ("source", "client", "http", "url", "user", "event")  # `user` begins `user_agent` too
 _DEPTH = 5
 
 
@@ -45,8 +44,12 @@ class Surroundings(NamedTuple):
     truth: str | None = None
 
 
+NOWHERE = Surroundings()
+"""Around a raw line is nothing."""
+
+
 class Fields(NamedTuple):
-    """An event that came parsed; texts as they came. `request` is a whole request line, where only that is known."""
+    """An event that came parsed; texts as they came. `request`: the request line, where only it is known."""
 
     address: str
     ip: str | None
@@ -93,14 +96,11 @@ def fields(document: Mapping[str, Any]) -> Fields | None:
     address = _pick(flat, CLIENT)
     if address is None:
         return None
-    verb = flat.get("verb")
     request = _text(flat.get("request"))
     method, target = _pick(flat, METHOD), _pick(flat, TARGET)
     if target is None:
         target = _target_of_parts(flat)
-    if (
-        target is None and verb is not None
-    ):  # Logstash's COMBINEDAPACHELOG: verb, request (the target), httpversion
+    if target is None and "verb" in flat:  # Logstash's names of old: verb, request (the target), httpversion
         target = request
     whole = request if target is None or method is None else None
     status = _number(flat, STATUS)
@@ -159,8 +159,11 @@ def _target_of_parts(flat: Mapping[str, Any]) -> str | None:
 
 def _pick(flat: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     for name in names:
-        text = _scalar(flat.get(name))
-        if text is not None and text not in {"", "-"}:
+        value = flat.get(name)
+        if value is None:
+            continue
+        text = value if value.__class__ is str else _scalar(value)
+        if text and text != "-":
             return text
     return None
 
@@ -170,9 +173,7 @@ def _number(flat: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
         value = flat.get(name)
         if value.__class__ is float and value.is_integer():
             value = int(value)
-        if value.__class__ is int:
-            return str(value)
-        if value.__class__ is str and value.isdecimal():
+        if value.__class__ is int or (value.__class__ is str and value.isdecimal()):
             return str(value)
     return None
 

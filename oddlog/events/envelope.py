@@ -1,4 +1,4 @@
-"""The JSON envelope that Filebeat puts around a line, as `oddlog ship` sends it. It is opened in `document.py`."""
+"""The JSON envelope that Filebeat puts around a line, as `oddlog ship` sends it. `formats.py` opens it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ def envelope(
     host: str | None = None,
     truth: str | None = None,
 ) -> bytes:
-    """One line in Filebeat's envelope. `at` is the time of reading (with zone), `offset` the line's first byte
-    in the file `path`, `truth` a label for evaluation. Bytes that are no UTF-8 are replaced, as Filebeat does.
+    """One line in Filebeat's envelope. Bytes that are no UTF-8 are replaced, as Filebeat does.
 
-    >>> envelope(b"a line", at=dt.datetime(2024, 5, 1, tzinfo=dt.timezone.utc), path="/var/log/a", offset=7)
-    b'{"@timestamp":"2024-05-01T00:00:00.000Z","message":"a line","log":{"file":{"path":"/var/log/a"},"offset":7},"agent":{"type":"filebeat"},"ecs":{"version":"8.0.0"}}'
+    `at` is the time of reading (with zone), `offset` where the line begins in the file `path`, in bytes,
+    `truth` a label for evaluation.
+
+    >>> envelope(b"a line", at=dt.datetime(2024, 5, 1, tzinfo=dt.timezone.utc))
+    b'{"@timestamp":"2024-05-01T00:00:00.000Z","message":"a line","agent":...}'
     """
     text = line.decode(errors="replace") if isinstance(line, bytes) else line
     moment = at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -42,7 +44,7 @@ def envelope(
 
 
 def client_key(line: bytes) -> bytes | None:
-    """The Kafka key of a line, its client's address (the first field), so that a client stays in one partition.
+    """The Kafka key of a line: its client's address (the first field); so a client stays in one partition.
 
     >>> client_key(b'192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1')
     b'192.0.2.1'

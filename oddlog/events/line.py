@@ -1,8 +1,8 @@
 """Common and combined log lines to columns. JSON is in `document.py`, what becomes of a misfit in `parse.py`.
 
-Format: https://httpd.apache.org/docs/2.4/logs.html#accesslog; nginx's `combined` is the same. Fields after the user
-agent (another quoted one, request times) are let through; so are Debian's `vhost_combined`, a list of forwarded
-addresses before the identity, and ports behind addresses.
+Format: https://httpd.apache.org/docs/2.4/logs.html#accesslog; nginx's `combined` is the same. Fields after the
+user agent (another quoted one, request times) are let through; so are Debian's `vhost_combined`, a list of
+forwarded addresses, and ports behind addresses.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ LINE_COLUMNS = (
 )
 """What `read_lines` gives, all String, as logged; `address` is null where the text is no log line."""
 
-EXPECTED = (
-    'CLIENT IDENT USER [DATE] "METHOD TARGET HTTP/x" STATUS BYTES ["REFERRER" "USER AGENT" ...], or JSON'
-)
+EXPECTED = 'CLIENT IDENT USER [DATE] "METHOD TARGET HTTP/x" STATUS BYTES ["REFERRER" "USER AGENT" ...]'
 
 
 def read_lines(texts: pl.Series) -> pl.DataFrame:
@@ -133,7 +131,7 @@ def _mend_heads(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mend_head(address: str, ident: str, user: str | None) -> tuple[str, str | None]:
-    """Address and user of a line whose first field is no plain address: list, virtual host, or with a port."""
+    """Address and user of a line whose first field is a list, a virtual host, or has a port."""
     rest = (user or "-").split(" ")
     if address.endswith(","):  # "first, second, last ident user": the first is the client
         tokens = [ident, *rest]

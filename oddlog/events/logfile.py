@@ -1,4 +1,4 @@
-"""Whole log files as records, for benchmarks and tests. Files that grow are tailed by `oddlog/connectors/files.py`."""
+"""Whole log files as records, for benchmarks and tests. `oddlog/connectors/files.py` tails growing ones."""
 
 from __future__ import annotations
 

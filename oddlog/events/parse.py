@@ -1,19 +1,18 @@
-"""Raw records to event columns: tells input formats apart by content, dates events, names what fits none.
+"""Raw records to event columns: `parse` fills the columns, dates the events, and names what fits no format.
 
-Reading a line is in `line.py`, opening JSON in `document.py`, reading times in `dates.py`.
+Telling formats apart is in `formats.py`, reading a line in `line.py`, times in `dates.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import orjson
 import polars as pl
 
 from oddlog.events.dates import to_time
-from oddlog.events.document import Fields, Surroundings, fields, holds_fields, surroundings
+from oddlog.events.document import NOWHERE, Fields, Surroundings
+from oddlog.events.formats import Around, Sorted, shorten, tell_apart
 from oddlog.events.line import EXPECTED, read_lines, split_requests, valid_ips
 from oddlog.events.record import Records
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_SCHEMA, TIMESTAMP
@@ -21,13 +20,8 @@ from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_SCHEMA, TIM
 EARLIEST_MS = 631_152_000_000  # 1990-01-01: there was no web
 LATEST_MS = 253_402_300_799_999  # the end of 9999, the last year that everyone after us can write
 AHEAD_MS = 86_400_000  # a day: time zones written wrong are within it
-SHOWN, SHOWN_END = 160, 50  # characters of a misfit that its reason shows, and how many of them from its end
-NESTED = 3  # envelopes in envelopes that are opened: Filebeat's line is JSON that a program made of JSON
 
 _ABSENT = "-"
-_AROUND = ("stamp", "host", "path", "truth")
-_SPACE = " \t\r\n\f\v\ufeff"  # a byte order mark counts as nothing
-_NOWHERE = Surroundings()
 
 
 @dataclass(slots=True)
@@ -38,20 +32,6 @@ class Parsed:
     """EVENT_SCHEMA."""
     dead: pl.DataFrame
     """DEAD_SCHEMA; kinds: `empty`, `bad_json`, `no_format`, `bad_date`."""
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """Records told apart: lines, parsed events, misfits; each with its row in the batch."""
-
-    line_rows: list[int] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    line_around: list[Surroundings] = field(default_factory=list)
-    field_rows: list[int] = field(default_factory=list)
-    fields: list[Fields] = field(default_factory=list)
-    field_around: list[Surroundings] = field(default_factory=list)
-    dead: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Row to (kind, reason)."""
 
 
 def parse(records: Records) -> Parsed:
@@ -69,108 +49,12 @@ def parse(records: Records) -> Parsed:
     >>> parsed.dead["kind"].to_list()
     ['no_format']
     """
-    found = _tell_apart(records.value)
+    found = tell_apart(records.value)
     positions = _positions(records)
     events = _events(found, positions)
     events, misdated = _refuse_dates(events)
     found.dead.update(misdated)
     return Parsed(events.select(list(EVENT_SCHEMA)), _dead(found.dead, records.value, positions))
-
-
-def _tell_apart(values: Sequence[bytes | None]) -> _Sorted:
-    found = _Sorted()
-    add_row, add_line, add_around = found.line_rows.append, found.lines.append, found.line_around.append
-    loads, dead = orjson.loads, found.dead
-    for row, value in enumerate(values):
-        if value is None:
-            dead[row] = ("empty", "found a record without a value (a tombstone); expected a log line or JSON")
-            continue
-        if value[:1] != b"{":
-            try:
-                text = value.decode()
-            except UnicodeDecodeError:  # access logs may hold any byte a client sent
-                text = value.decode(errors="replace")
-            text = text.strip(_SPACE)
-            if text[:1] != "{":
-                if text:
-                    add_row(row)
-                    add_line(text)
-                    add_around(_NOWHERE)
-                else:
-                    dead[row] = ("empty", "found nothing but white space; expected a log line or JSON")
-                continue
-        else:
-            text = ""
-        try:
-            document = loads(text or value)
-        except orjson.JSONDecodeError:
-            _open_broken(found, row, value)
-            continue
-        _open(found, row, document, value)
-    return found
-
-
-def _open_broken(found: _Sorted, row: int, value: bytes) -> None:
-    """JSON that does not load as it is: once more with the bytes replaced that are no UTF-8."""
-    text = value.decode(errors="replace").strip(_SPACE)
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        found.dead[row] = (
-            "bad_json",
-            f"found broken JSON ({error}): {_shorten(text)}; expected one JSON object",
-        )
-        return
-    _open(found, row, document, value)
-
-
-def _open(found: _Sorted, row: int, document: Mapping[str, Any], value: bytes) -> None:
-    """Take the line or the parsed event out of a JSON object."""
-    around = surroundings(document)
-    for _ in range(NESTED):
-        event = fields(document) if holds_fields(document) else None
-        if event is not None:
-            found.field_rows.append(row)
-            if event.original is None:
-                event = event._replace(original=value.decode(errors="replace").strip(_SPACE))
-            found.fields.append(event)
-            found.field_around.append(around)
-            return
-        message = document.get("message")
-        if message.__class__ is str:
-            text = message.strip(_SPACE)
-            if not text:
-                found.dead[row] = (
-                    "empty",
-                    "found an envelope with an empty message; expected a log line in it",
-                )
-                return
-            if text[0] != "{":
-                found.line_rows.append(row)
-                found.lines.append(text)
-                found.line_around.append(around)
-                return
-            try:
-                message = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                reason = (
-                    f"found broken JSON in `message` ({error}): {_shorten(text)}; expected one JSON object"
-                )
-                found.dead[row] = ("bad_json", reason)
-                return
-        if message.__class__ is not dict:
-            break
-        document = message
-        inner = surroundings(document)
-        around = Surroundings(
-            *(near if near is not None else far for near, far in zip(inner, around, strict=True))
-        )
-    keys = ", ".join(sorted(map(str, document))[:12])
-    found.dead[row] = (
-        "no_format",
-        f"found JSON that is no log event, with the keys {_shorten(keys) or '(none)'}; expected `message` with a "
-        "log line, or ECS fields with source.ip and http.* or url.*",
-    )
 
 
 def _positions(records: Records) -> pl.DataFrame:
@@ -188,8 +72,8 @@ def _positions(records: Records) -> pl.DataFrame:
     return frame.with_columns(pl.concat_str(list(POSITION_SCHEMA), separator="-").alias("_id"))
 
 
-def _events(found: _Sorted, positions: pl.DataFrame) -> pl.DataFrame:
-    """Every record that fits a format, in order, with the columns `line_time`, `broker`, `row` beside EVENT_SCHEMA."""
+def _events(found: Sorted, positions: pl.DataFrame) -> pl.DataFrame:
+    """Every record that fits a format, in order; the columns `broker` and `row` beside EVENT_SCHEMA."""
     lines = _from_lines(found)
     read = pl.concat([lines, _from_fields(found)]).sort("row") if found.fields else lines
     whole = read.height == positions.height
@@ -223,7 +107,7 @@ def _events(found: _Sorted, positions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _from_lines(found: _Sorted) -> pl.DataFrame:
+def _from_lines(found: Sorted) -> pl.DataFrame:
     texts = pl.Series("original", found.lines, dtype=pl.String)
     frame = read_lines(texts).with_columns(
         pl.Series("row", found.line_rows, dtype=pl.UInt32),
@@ -235,11 +119,11 @@ def _from_lines(found: _Sorted) -> pl.DataFrame:
     if not missed.any():
         return frame
     for row, text in frame.filter(missed).select("row", "original").iter_rows():
-        found.dead[row] = ("no_format", f"found {_shorten(text)!r}; expected {EXPECTED}")
+        found.dead[row] = ("no_format", f"found {shorten(text)!r}; expected {EXPECTED}")
     return frame.filter(~missed)
 
 
-def _from_fields(found: _Sorted) -> pl.DataFrame:
+def _from_fields(found: Sorted) -> pl.DataFrame:
     columns = zip(Fields._fields, zip(*found.fields, strict=True), strict=True)
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.String) for name, values in columns})
     parts = split_requests(frame["request"])
@@ -262,10 +146,13 @@ def _from_fields(found: _Sorted) -> pl.DataFrame:
     )
 
 
-def _around_columns(around: list[Surroundings]) -> list[pl.Series]:
-    if all(each is _NOWHERE for each in around):
-        return [pl.repeat(None, len(around), dtype=pl.String, eager=True).alias(name) for name in _AROUND]
-    columns = zip(_AROUND, zip(*around, strict=True), strict=True)
+def _around_columns(around: list[Around]) -> list[pl.Series]:
+    if all(each is NOWHERE for each in around):
+        return [
+            pl.repeat(None, len(around), dtype=pl.String, eager=True).alias(name)
+            for name in Surroundings._fields
+        ]
+    columns = zip(Surroundings._fields, zip(*around, strict=True), strict=True)
     return [pl.Series(name, values, dtype=pl.String) for name, values in columns]
 
 
@@ -291,8 +178,8 @@ def _refuse_dates(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, tuple[s
     reasons = {
         row: (
             "bad_date",
-            f"found an event at {_say(ms)}, the broker's timestamp is {_say(stamp)}: {_shorten(text)!r}; expected "
-            "a time from 1990 on and at most a day after the broker's timestamp",
+            f"found an event at {_say(ms)}, the broker's time is {_say(stamp)}: {shorten(text)!r}; "
+            "expected a time from 1990 on and at most a day after the broker's timestamp",
         )
         for row, ms, stamp, text in shown.iter_rows()
     }
@@ -324,9 +211,3 @@ def _dead(
 
 def _null_if_absent(column: pl.Series) -> pl.Series:
     return pl.select(pl.when(~column.is_in(["", _ABSENT])).then(column)).to_series()
-
-
-def _shorten(text: str) -> str:
-    if len(text) <= SHOWN:
-        return text
-    return f"{text[: SHOWN - SHOWN_END]} … {text[-SHOWN_END:]} ({len(text)} characters)"
