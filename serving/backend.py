@@ -1,0 +1,147 @@
+"""What the HTTP routes stand on: the models that are held, who follows the registry, and what is told about both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import anyio.to_thread
+
+from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS
+from oddlog.errors import ScorerError, ScorerUnavailable
+from oddlog.scoring.shelf import Held, ModelShelf
+from oddlog.settings import ServeSettings
+from serving.follow import AliasFollower
+from serving.metrics import ServiceMetrics
+from serving.refusal import Refusal
+
+LOOK_AGAIN_SECONDS = 1.0
+"""A request that names an unknown version makes this worker look at the registry, at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The parts of a running service."""
+
+    settings: ServeSettings
+    shelf: ModelShelf
+    follower: AliasFollower
+    metrics: ServiceMetrics
+
+    async def choose(self, version: str | None) -> tuple[Held, str]:
+        """The version asked for (None: the champion), and who is champion now. Raises Refusal (404, 503).
+
+        Another worker may have seen a promotion before this one has: an unknown version is looked for first.
+        """
+        try:
+            return self.shelf.choose(version)
+        except ScorerUnavailable:
+            raise self.not_ready() from None
+        except ScorerError:
+            await anyio.to_thread.run_sync(self.follower.look, LOOK_AGAIN_SECONDS)
+        try:
+            return self.shelf.choose(version)
+        except ScorerError:
+            held = ", ".join(self.shelf.versions())
+            raise Refusal(
+                404,
+                f"no version {str(version)[:80]!r} of model {self.shelf.name!r} is held here",
+                expected=f"one of {held}: champion, previous and challenger are held",
+                mend="name no version to have the champion; GET /v1/models lists what is held",
+            ) from None
+
+    def not_ready(self) -> Refusal:
+        """Why there is no champion to score with: 503."""
+        view = self.follower.view
+        refused = next((one for one in self.follower.refused() if one.role == CHAMPION), None)
+        headers = {"retry-after": str(max(1, round(self.settings.poll_seconds)))}
+        expected = "a promoted model"
+        if refused is not None:
+            found = f"version {refused.version} is champion and is refused: {refused.found}"
+            return Refusal(
+                503,
+                found,
+                expected=refused.expected or expected,
+                mend=refused.mend or "oddlog train && oddlog promote",
+                headers=headers,
+            )
+        if view.reachable is None:
+            found, mend = "the registry has not answered yet", "wait for /readyz"
+        elif not view.reachable:
+            found = (
+                f"the registry is away, and no verified model is cached: {(view.error or '').splitlines()[0]}"
+            )
+            mend = "start the registry; see ODDLOG_REGISTRY__URL"
+        else:
+            found, mend = (
+                f"no version of model {self.shelf.name!r} is champion",
+                "oddlog train && oddlog promote",
+            )
+        return Refusal(503, found, expected=expected, mend=mend, headers=headers)
+
+    def models(self) -> dict[str, Any]:
+        """Which models there are here, for people and for the client."""
+        view = self.follower.view
+        served = self.shelf.champion()
+        champion = served.version if served else None
+        roles = view.roles or {}
+        held = {version: self._held(version) for version in self.shelf.versions()}
+        return {
+            "name": self.shelf.name,
+            "champion": held.get(champion) if champion else None,
+            "previous": held.get(roles.get(PREVIOUS, "")),
+            "challenger": held.get(roles.get(CHALLENGER, "")),
+            "held": [summary for summary in held.values() if summary is not None],
+            "refused": [
+                {
+                    "version": one.version,
+                    "role": one.role,
+                    "found": one.found,
+                    "expected": one.expected,
+                    "mend": one.mend,
+                    "at": one.at,
+                }
+                for one in self.follower.refused()
+            ],
+            "registry": {
+                "reachable": view.reachable,
+                "error": view.error,
+                "looked_at": view.looked_at,
+                "roles": roles,
+                "serving_from_cache": view.from_cache,
+            },
+            "detail": self._detail(champion),
+        }
+
+    def _detail(self, champion: str | None) -> str:
+        view = self.follower.view
+        if champion is None:
+            return self.not_ready().found
+        if view.from_cache:
+            return f"version {champion} comes from the cache; the registry has not confirmed it"
+        if not view.reachable:
+            return f"version {champion} goes on; the registry is away"
+        wanted = (view.roles or {}).get(CHAMPION)
+        if wanted != champion:
+            return f"version {champion} goes on; the registry names {wanted or 'no champion'}"
+        return f"version {champion} is champion"
+
+    def _held(self, version: str) -> dict[str, Any] | None:
+        try:
+            held = self.shelf.get(version)
+        except ScorerError:  # retired between the list and here
+            return None
+        card = held.model.card
+        return {
+            "version": version,
+            "algorithm": card.algorithm,
+            "threshold": held.threshold.model_dump(),
+            "baseline_digest": card.baseline_digest,
+            "feature_digest": card.feature_digest,
+            "model_digest": card.model_digest,
+            "fitted_on": card.dataset.model_dump(
+                include={"since", "fit_until", "until", "events", "clients"}
+            ),
+            "oddlog_version": card.oddlog_version,
+            "created_at": card.created_at,
+        }

@@ -1,0 +1,77 @@
+"""The BentoML service: `bentoml serve`, with nothing else typed at the root, serves the champion.
+
+Wiring alone: routes are in api.py, following the registry in follow.py, what is counted in metrics.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+import bentoml
+from bentoml.exceptions import BentoMLConfigException
+from starlette.exceptions import HTTPException
+
+from oddlog.connectors.registry import open_registry
+from oddlog.errors import UsageError
+from oddlog.scoring.shelf import ModelShelf
+from oddlog.settings import Settings, load
+from serving.api import make_app
+from serving.backend import Backend
+from serving.follow import AliasFollower, FollowerThread
+from serving.metrics import service_metrics
+
+# BentoML reports every start to its makers unless told not to. setdefault: a user's own choice stands.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+with contextlib.suppress(ImportError, AttributeError):
+    # Its command line asked, and remembered the answer, before it imported this module.
+    from bentoml._internal.utils.analytics import usage_stats
+
+    usage_stats.do_not_track.cache_clear()
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except UsageError as error:
+        raise BentoMLConfigException(str(error)) from None
+
+
+SETTINGS = _settings()
+
+app = make_app()
+
+
+@bentoml.asgi_app(app)
+@bentoml.service(name="oddlog", workers=SETTINGS.serve.workers)
+class OddlogScorer:
+    """Scores log events with the champion of the registry, and follows it.
+
+    `/v1/score` takes feature matrices (Arrow IPC or JSON), `/v1/score/lines` raw log lines, `/v1/models` tells
+    what is served; `/readyz` answers 200 once a model is warm, `/livez` always.
+    """
+
+    def __init__(self) -> None:
+        logging.getLogger("serving").setLevel(logging.INFO)
+        metrics = service_metrics()
+        shelf = ModelShelf(SETTINGS.registry.model)
+        follower = AliasFollower(
+            SETTINGS.registry, shelf, registry=lambda: open_registry(SETTINGS.registry), observer=metrics
+        )
+        self.backend = Backend(SETTINGS.serve, shelf, follower, metrics)
+        app.state.backend = self.backend
+        self._thread = FollowerThread(follower, SETTINGS.serve.poll_seconds)
+        self._thread.start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML's own types are not followed
+    def stop(self) -> None:
+        """End the thread that follows the registry."""
+        self._thread.stop()
+
+    async def __is_ready__(self) -> bool:
+        """Whether a model is warm; BentoML's /readyz asks. The reason why not is its answer's text."""
+        if self.backend.shelf.champion() is None:
+            refusal = self.backend.not_ready()
+            raise HTTPException(503, f"{refusal.found}; to mend: {refusal.mend}\n", refusal.headers)
+        return True

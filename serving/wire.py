@@ -1,0 +1,239 @@
+"""How a feature matrix and its scores travel as Arrow IPC streams; both ends are here. JSON is in `wire_json.py`.
+
+Request: one float32 column a feature, found by name, in any order; NaN or null means "typical".
+Answer: `score` float32, `severity` float64, `is_anomaly` bool, `reasons` list<struct> (empty but for anomalies),
+and in the schema's metadata which model said so (`METADATA`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from oddlog.errors import ScorerError
+from oddlog.scoring.scorer import Reason, Scores
+from serving.refusal import Refusal, columns_that_differ
+
+ARROW = "application/vnd.apache.arrow.stream"
+"""Media type of an Arrow IPC stream."""
+
+METADATA = ("model_name", "model_version", "baseline_digest", "threshold", "threshold_version", "champion")
+"""Keys of an answer's schema metadata; `champion` is the version that is champion now, "" for none."""
+
+_REASONS = pa.list_(
+    pa.struct(
+        [
+            ("feature", pa.string()),
+            ("value", pa.float64()),
+            ("typical", pa.float64()),
+            ("share", pa.float64()),
+            ("text", pa.string()),
+        ]
+    )
+)
+
+_WRITE_FLOATS = "pyarrow: pa.record_batch({name: pa.array(column, pa.float32()) for ...})"
+
+
+def encode_matrix(features: npt.NDArray[np.float32], names: Sequence[str]) -> bytes:
+    """The request of a float32 matrix [n, len(names)].
+
+    >>> matrix = np.array([[1.0, np.nan]], dtype=np.float32)
+    >>> decode_matrix(encode_matrix(matrix, ["a", "b"]), ["b", "a"], max_rows=10)
+    array([[nan,  1.]], dtype=float32)
+    """
+    columns = [pa.array(column) for column in np.ascontiguousarray(features.T, dtype=np.float32)]
+    batch = pa.RecordBatch.from_arrays(columns, names=list(names))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def decode_matrix(body: bytes, names: Sequence[str], *, max_rows: int) -> npt.NDArray[np.float32]:
+    """The matrix [n, len(names)] of a request, its columns in the order of `names`. Raises Refusal.
+
+    Schema and row counts are read before any data is, so that no request makes this process allocate more than
+    it was sent.
+    """
+    try:
+        matrices = list(_read(body, list(names), max_rows))
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowNotImplementedError,
+        pa.ArrowSerializationError,
+        OSError,
+        EOFError,
+    ) as error:
+        raise _not_arrow(f"the body is no whole Arrow IPC stream: {_first_line(error)}") from None
+    except (struct.error, IndexError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise _not_arrow(f"the body is a damaged Arrow IPC stream: {_first_line(error)}") from None
+    if not matrices:
+        return np.empty((0, len(names)), dtype=np.float32)
+    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+
+
+def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
+    try:
+        first = messages.read_next_message()
+    except StopIteration:
+        raise _not_arrow("the body is empty") from None
+    if first.type != "schema":
+        raise _not_arrow(f"the stream begins with a {first.type}")
+    schema = pa.ipc.read_schema(first)
+    if (differ := columns_that_differ(schema.names, names)) is not None:
+        raise Refusal(
+            422,
+            f"the columns are not the model's: {differ}",
+            expected=f"one float32 column each of {', '.join(names)}",
+            mend="GET /v1/schema lists the features and what they mean",
+        )
+    wrong = [f"{field.name} is {field.type}" for field in schema if field.type != pa.float32()]
+    if wrong:
+        raise Refusal(
+            422, f"column types: {', '.join(wrong)}", expected="float32 in every column", mend=_WRITE_FLOATS
+        )
+    order = [schema.get_field_index(name) for name in names]
+    rows = 0
+    for message in messages:
+        if message.type != "record batch":
+            raise _not_arrow(f"the stream holds a {message.type}")
+        length, compressed = _batch_header(bytes(message.metadata))
+        if compressed:
+            raise Refusal(
+                422,
+                "the record batches are compressed",
+                expected="uncompressed Arrow: random floats do not shrink, and nobody has to unpack a bomb",
+                mend="pyarrow: write with IpcWriteOptions(compression=None), which is the default",
+            )
+        rows += length
+        if length < 0 or rows > max_rows:
+            raise too_many_rows(rows, max_rows)
+        batch = pa.ipc.read_record_batch(message, schema)
+        batch.validate()
+        matrix = np.empty((batch.num_rows, len(names)), dtype=np.float32)
+        for place, index in enumerate(order):
+            matrix[:, place] = batch.column(index).to_numpy(zero_copy_only=False)
+        yield matrix
+
+
+def too_many_rows(found: int, max_rows: int) -> Refusal:
+    """413 for a request with more rows than the service takes."""
+    return Refusal(
+        413,
+        f"{found:,} rows in one request",
+        expected=f"at most {max_rows:,}",
+        mend="send several requests, or raise ODDLOG_SERVE__MAX_ROWS of the service",
+    )
+
+
+def refuse_infinities(matrix: npt.NDArray[np.float32], names: Sequence[str]) -> None:
+    """Raise Refusal where a value is infinite: NaN has a meaning here (typical), infinity has none."""
+    infinite = np.isinf(matrix)
+    if infinite.any():
+        row, column = (int(place) for place in np.argwhere(infinite)[0])
+        raise Refusal(
+            422,
+            f"{int(infinite.sum()):,} infinite value(s), the first in row {row}, column {names[column]}",
+            expected="finite float32 values (largest 3.4e38), or NaN (JSON: null) for the typical value",
+            mend="send NaN where a value is not known",
+        )
+
+
+def _batch_header(metadata: bytes) -> tuple[int, bool]:
+    """Rows of a RecordBatch message and whether its buffers are compressed, without reading its data.
+
+    pyarrow tells neither before it has unpacked the batch. Offsets as in Arrow's Message.fbs: Message.header is
+    field 2; RecordBatch.length is field 0, RecordBatch.compression field 3. Raises struct.error.
+    """
+    (message,) = struct.unpack_from("<I", metadata, 0)
+    header = _field(metadata, message, 2)
+    batch = header + struct.unpack_from("<I", metadata, header)[0]
+    length = _field(metadata, batch, 0)
+    rows = struct.unpack_from("<q", metadata, length)[0] if length else 0
+    return rows, bool(_field(metadata, batch, 3))
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Where a flatbuffer table holds a field; 0 where it has it not."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    entry = 4 + 2 * number
+    if vtable < 0 or entry + 2 > struct.unpack_from("<H", data, vtable)[0]:
+        return 0
+    (offset,) = struct.unpack_from("<H", data, vtable + entry)
+    return table + offset if offset else 0
+
+
+def _not_arrow(found: str) -> Refusal:
+    return Refusal(
+        400,
+        found,
+        expected=f"an Arrow IPC stream ({ARROW}) with one float32 column a feature",
+        mend="pyarrow: pa.ipc.new_stream(sink, batch.schema), and send what was written until the writer's close",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:200]
+
+
+def encode_scores(scores: Scores) -> bytes:
+    """The answer to a request, as an Arrow IPC stream."""
+    rows = len(scores.score)
+    counts = np.zeros(rows + 1, dtype=np.int32)
+    for row, reasons in scores.reasons.items():
+        counts[row + 1] = len(reasons)
+    flat = [reason for row in sorted(scores.reasons) for reason in scores.reasons[row]]
+    columns = [
+        pa.array(scores.score, pa.float32()),
+        pa.array(scores.severity, pa.float64()),
+        pa.array(scores.is_anomaly, pa.bool_()),
+        pa.ListArray.from_arrays(
+            pa.array(np.cumsum(counts, dtype=np.int32)), pa.array(flat, _REASONS.value_type), type=_REASONS
+        ),
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names=["score", "severity", "is_anomaly", "reasons"])
+    batch = batch.replace_schema_metadata({key: str(value) for key, value in provenance(scores).items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def provenance(scores: Scores) -> dict[str, Any]:
+    """Which model, under which threshold, said so: the keys of METADATA."""
+    return {key: getattr(scores, key) for key in METADATA}
+
+
+def decode_scores(body: bytes) -> Scores:
+    """The answer, read. Raises ScorerError where it is no answer of this service."""
+    try:
+        table = pa.ipc.open_stream(pa.py_buffer(body)).read_all().combine_chunks()
+        said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        reasons: dict[int, list[Reason]] = {
+            row: list(some) for row, some in enumerate(table.column("reasons").to_pylist()) if some
+        }
+        return Scores(
+            model_name=said["model_name"],
+            model_version=said["model_version"],
+            baseline_digest=said["baseline_digest"],
+            threshold=float(said["threshold"]),
+            threshold_version=said["threshold_version"],
+            champion=said["champion"],
+            score=table.column("score").to_numpy().astype(np.float32, copy=False),
+            severity=table.column("severity").to_numpy().astype(np.float64, copy=False),
+            is_anomaly=table.column("is_anomaly").to_numpy().astype(np.bool_, copy=False),
+            reasons=reasons,
+        )
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ScorerError(
+            f"the scorer's answer is not one of oddlog's: {type(error).__name__}: {_first_line(error)}",
+            expected=f"an Arrow IPC stream with the metadata {', '.join(METADATA)}",
+            mend="see that ODDLOG_SCORER__URL is a `bentoml serve` of this version",
+        ) from error
