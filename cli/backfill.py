@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from cli.console import Config, Json, RegistryUrl, ScorerUrl, StoreUrl, emit_json, err, out, settings_from, verb
+from cli.console import (
+    Config,
+    Json,
+    RegistryUrl,
+    ScorerUrl,
+    StoreUrl,
+    emit_json,
+    err,
+    out,
+    settings_from,
+    verb,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,8 +28,12 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def backfill(
-    since: Annotated[dt.datetime | None, typer.Option(help="First event time, UTC.", show_default=False)] = None,
-    until: Annotated[dt.datetime | None, typer.Option(help="Event time to stop before, UTC.", show_default=False)] = None,
+    since: Annotated[
+        dt.datetime | None, typer.Option(help="First event time, UTC.", show_default=False)
+    ] = None,
+    until: Annotated[
+        dt.datetime | None, typer.Option(help="Event time to stop before, UTC.", show_default=False)
+    ] = None,
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
@@ -64,7 +79,8 @@ def backfill(
         return
     out.print(
         f"{result.updated:,} of {result.pending:,} pending events scored by version {result.version}, "
-        f"{result.anomalies:,} anomalies" + (f"; {result.left_alone:,} changed meanwhile" if result.left_alone else "")
+        f"{result.anomalies:,} anomalies"
+        + (f"; {result.left_alone:,} changed meanwhile" if result.left_alone else "")
     )
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from cli.console import Config, Json, RegistryUrl, ScorerUrl, SourceUrl, StoreUrl, emit_json, flags_of, show_table, verb
+from cli.console import (
+    Config,
+    Json,
+    RegistryUrl,
+    ScorerUrl,
+    SourceUrl,
+    StoreUrl,
+    emit_json,
+    flags_of,
+    show_table,
+    verb,
+)
 from oddlog.settings import describe, load
 
 
@@ -30,4 +41,6 @@ def config(
     if json:
         emit_json({line.name: {"value": line.value, "origin": line.origin} for line in lines})
         return
-    show_table(None, ["setting", "value", "from", "meaning"], [(s.name, s.value, s.origin, s.meaning) for s in lines])
+    show_table(
+        None, ["setting", "value", "from", "meaning"], [(s.name, s.value, s.origin, s.meaning) for s in lines]
+    )

@@ -20,6 +20,7 @@ VERBS = (
     "demo", "setup", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift", "stack", "config",
 )  # fmt: skip
 
+
 @app.callback()
 def _root() -> None:
     """Finds odd events in logs, and keeps the models that find them alive."""

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from pydantic_settings.exceptions import SettingsError
 
 from oddlog.errors import UsageError
@@ -233,7 +238,9 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
         _chosen_file = file
     path = config_file()
     if path is not None and not path.is_file():
-        raise UsageError(f"no settings file at {path}", expected="a TOML file", mend="correct --config or ODDLOG_CONFIG")
+        raise UsageError(
+            f"no settings file at {path}", expected="a TOML file", mend="correct --config or ODDLOG_CONFIG"
+        )
     unknown = [name for name in os.environ if name.startswith("ODDLOG_") and not _known_variable(name)]
     if unknown:
         raise UsageError(
@@ -247,13 +254,16 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"setting {where}: {first['msg']} (found {first.get('input')!r})" if "password" not in where and "key" not in where
+            f"setting {where}: {first['msg']} (found {first.get('input')!r})"
+            if "password" not in where and "key" not in where
             else f"setting {where}: {first['msg']}",
             expected="what `oddlog config` describes",
             mend="oddlog config",
         ) from None
     except (SettingsError, ValueError) as error:
-        raise UsageError(f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>") from None
+        raise UsageError(
+            f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>"
+        ) from None
 
 
 def _known_variable(name: str) -> bool:

@@ -63,12 +63,21 @@ def backfill(
     baseline = scorer.baseline(champion)
     for epoch, topic, partition in store.partitions(wanted):
         lane = Lane(champion, baseline)  # client state of one partition at a time: that bounds memory
-        first = _first_time(store, EventQuery(since=since, until=until, status="pending", epoch=epoch, topic=topic, partition=partition))
+        first = _first_time(
+            store,
+            EventQuery(
+                since=since, until=until, status="pending", epoch=epoch, topic=topic, partition=partition
+            ),
+        )
         if first is None:
             continue
         query = EventQuery(since=first - lead_in, until=until, epoch=epoch, topic=topic, partition=partition)
         for events in store.read_events(
-            query, columns=[*_COLUMNS, "anomaly.status"], order="position", batch_rows=batch_rows, with_version=True
+            query,
+            columns=[*_COLUMNS, "anomaly.status"],
+            order="position",
+            batch_rows=batch_rows,
+            with_version=True,
         ):
             features = lane.compute(events)
             result.read += events.height

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ def feature_columns(features: npt.NDArray[np.float32], names: Sequence[str]) -> 
 def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
     """The ANOMALY_SCHEMA columns of `rows` events that were scored."""
 
-    def column(name: str, values: object) -> pl.Series:
+    def column(name: str, values: Any) -> pl.Series:
         return pl.Series(name, values, dtype=ANOMALY_SCHEMA[name])
 
     def constant(name: str, value: object) -> pl.Series:

@@ -48,6 +48,10 @@ class Counts:
     replayed: int = 0
 
 
+LOOK_SECONDS = 5.0
+"""How often the scorer is asked for the champion where no answer tells: while idle, or while it was away."""
+
+
 class _Stopped(Exception):
     """Asked to stop while a batch was not written: it is left uncommitted, and will be read again."""
 
@@ -75,6 +79,7 @@ class Enricher:
         self._next: dict[Partition, int] = {}
         self._scorer_rests_until = 0.0
         self._settled_at = float("-inf")
+        self._looked_at = float("-inf")
 
     def stop(self) -> None:
         """End at the next batch boundary; what is read and not written stays uncommitted."""
@@ -120,16 +125,18 @@ class Enricher:
             self.lane.drop(partition)
 
     def _follow_champion(self) -> None:
-        """Have a lane as soon as there is a champion; later champions are learnt from the scorer's answers."""
-        if self.lane is not None or time.monotonic() < self._scorer_rests_until:
+        """Have the champion's lane, also while no event asks for it: it is warm when the next one comes."""
+        now = time.monotonic()
+        if now < self._scorer_rests_until or (self.lane is not None and now - self._looked_at < LOOK_SECONDS):
             return
+        self._looked_at = now
         try:
             champion = self._scorer.champion()
             if champion is None:
-                self._scorer_rests_until = time.monotonic() + SCORER_REST_SECONDS
-            else:
+                self._scorer_rests_until = now + SCORER_REST_SECONDS
+            elif self.lane is None or champion != self.lane.version:
                 self._switch(champion)
-        except ScorerUnavailable as error:
+        except ScorerError as error:
             self._let_scorer_rest(error)
 
     def _switch(self, version: str) -> None:
@@ -137,7 +144,11 @@ class Enricher:
         lane = Lane(version, self._scorer.baseline(version))
         for partition, offset in self._next.items():
             self.counts.replayed += lane.restore(self._source, partition, offset)
-        log.info("lane of model version %s is warm (before: %s)", version, self.lane.version if self.lane else "none")
+        log.info(
+            "lane of model version %s is warm (before: %s)",
+            version,
+            self.lane.version if self.lane else "none",
+        )
         self.lane = lane
 
     def _let_scorer_rest(self, error: ScorerError) -> None:
@@ -176,6 +187,7 @@ class Enricher:
         if time.monotonic() >= self._scorer_rests_until:
             try:
                 scores = self._scorer.score(features, lane.names, version=lane.version)
+                self._looked_at = time.monotonic()
                 return scored_events(events, features, lane.names, scores), scores.champion
             except ScorerUnavailable as error:
                 self._let_scorer_rest(error)
@@ -207,7 +219,9 @@ class Enricher:
                 attempt += 1
                 self.counts.retries += 1
                 if attempt == 1:
-                    log.warning("%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values())))
+                    log.warning(
+                        "%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values()))
+                    )
                 self._pause(min(self._settings.retry_seconds, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
         return refused
 

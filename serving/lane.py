@@ -6,6 +6,8 @@ means a new lane, warmed aside and switched to between two batches.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -21,7 +23,7 @@ from oddlog.features.declaration import FEATURE_NAMES
 class Lane:
     """Features under one model version's baseline, in (partition, offset) order."""
 
-    names = list(FEATURE_NAMES)
+    names: ClassVar[list[str]] = list(FEATURE_NAMES)
 
     def __init__(self, version: str, baseline: Baseline) -> None:
         self.version = version

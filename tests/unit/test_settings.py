@@ -27,7 +27,11 @@ def test_file_environment_and_flags_grow_in_strength(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ODDLOG_SOURCE__URL", "file:///e")
     flags = {"source": {"url": "file:///flag"}}
     settings = load(flags)
-    assert (settings.source.url, settings.source.group, settings.source.epoch) == ("file:///flag", "environment", "e7")
+    assert (settings.source.url, settings.source.group, settings.source.epoch) == (
+        "file:///flag",
+        "environment",
+        "e7",
+    )
     origin = {line.name: line.origin for line in describe(settings, flags)}
     assert origin["source.url"] == "flag"
     assert origin["source.group"] == "environment"
@@ -58,7 +62,7 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     ("content", "named"),
     [
         ('[source]\nurll = "x"\n', "source.urll"),
-        ('[train]\nfit_share = 2.0\n', "train.fit_share"),
+        ("[train]\nfit_share = 2.0\n", "train.fit_share"),
         ('[train]\nbudget = "many"\n', "train.budget"),
         ("[source\n", "settings"),
         ("[nothing]\nx = 1\n", "nothing"),
