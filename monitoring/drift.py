@@ -1,0 +1,197 @@
+"""The drift check, from store and registry to its verdict: report, document, MLflow run. No retraining."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monitoring.batch import read_batch
+from monitoring.comparison import METHOD, ColumnDrift, compare
+from monitoring.reference import fetch_reference
+from monitoring.report import render
+from oddlog.connectors.mlflow_monitoring import MonitoringRun, log_monitoring
+from oddlog.connectors.registry import Registry
+from oddlog.connectors.store import Store
+from oddlog.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DriftResult:
+    """The verdict on a batch. Times are UTC; the period is since <= @timestamp < until."""
+
+    id: str
+    """Model version and period: the same check again replaces its document, its report and its run."""
+    model_name: str
+    model_version: str
+    algorithm: str
+    baseline: str
+    reference_since: dt.datetime
+    reference_until: dt.datetime
+    since: dt.datetime
+    until: dt.datetime
+    events: int
+    """Events of the period that this version scored."""
+    compared: int
+    """How many of them were compared."""
+    clients: int
+    limit: float
+    max_share: float
+    share: float
+    """Share of the judged columns past the limit."""
+    drifted: bool
+    """`share` >= `max_share`."""
+    columns: list[ColumnDrift]
+    """Features, `score` and `severity`, farthest first."""
+    checked_at: dt.datetime
+    report: Path
+    """The HTML report; the same as JSON lies beside it."""
+    run_id: str = ""
+    """The MLflow run."""
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence."""
+        past = sum(column.drifted for column in self.columns)
+        return (
+            f"{'drifted' if self.drifted else 'not drifted'}: {past} of {len(self.columns)} columns are past "
+            f"{self.limit:g} standard deviations ({self.share:.0%}; the limit is {self.max_share:.0%})"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As JSON: what the store keeps, `--json` prints and the file beside the report holds."""
+        return {
+            "id": self.id,
+            "@timestamp": _iso(self.checked_at),
+            "model": {
+                "name": self.model_name,
+                "version": self.model_version,
+                "algorithm": self.algorithm,
+                "baseline": self.baseline,
+            },
+            "reference": {"since": _iso(self.reference_since), "until": _iso(self.reference_until)},
+            "batch": {
+                "since": _iso(self.since),
+                "until": _iso(self.until),
+                "events": self.events,
+                "compared": self.compared,
+                "clients": self.clients,
+            },
+            "method": f"normed {METHOD}",
+            "limit": self.limit,
+            "max_share": self.max_share,
+            "share": self.share,
+            "drifted": self.drifted,
+            "verdict": self.verdict,
+            "columns": [asdict(column) for column in self.columns],
+            "report": str(self.report),
+            "run_id": self.run_id,
+        }
+
+
+def check_drift(
+    settings: Settings,
+    store: Store,
+    registry: Registry,
+    *,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    version: str | None = None,
+    report: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> DriftResult:
+    """Compare a batch with the reference of a model version (None: the champion), and keep the result.
+
+    `since` None: everything later than that version's training data. `report`: where the HTML goes (None:
+    into the workspace of the settings). `progress` is told each step. Written, in this order: HTML and JSON
+    files, the MLflow run, the document in the store's collection "drift".
+
+    Raises UsageError where there is no champion, or the batch is too small; RegistryError, StoreError.
+    """
+    progress("fetching the reference")
+    reference = fetch_reference(registry, version)
+    progress("reading the batch")
+    batch = read_batch(store, reference, settings.drift, since=since, until=until)
+    progress("comparing")
+    limits = settings.drift
+    compared = compare(reference.frame, batch.frame, limit=limits.limit, max_share=limits.max_share)
+    chosen, card = reference.version, reference.card
+    id = f"{chosen.name}-{chosen.version}-{batch.since:%Y%m%dT%H%M%SZ}-{batch.until:%Y%m%dT%H%M%SZ}"
+    result = DriftResult(
+        id=id,
+        model_name=chosen.name,
+        model_version=chosen.version,
+        algorithm=card.algorithm,
+        baseline=card.baseline_digest,
+        reference_since=card.dataset.since,
+        reference_until=card.dataset.until,
+        since=batch.since,
+        until=batch.until,
+        events=batch.events,
+        compared=batch.frame.height,
+        clients=batch.clients,
+        limit=limits.limit,
+        max_share=limits.max_share,
+        share=compared.share,
+        drifted=compared.share >= limits.max_share,
+        columns=compared.columns,
+        checked_at=dt.datetime.now(dt.UTC),
+        report=(report or limits.workspace / f"{id}.html").absolute(),
+    )
+    progress("writing the report")
+    data = result.report.with_suffix(".json")
+    _write(result.report, render(result.document(), compared.html))
+    _write(data, _json(result))
+    progress("logging to MLflow")
+    result = replace(result, run_id=log_monitoring(settings.registry, chosen, _run(result, data)))
+    _write(data, _json(result))
+    store.put_document("drift", id, result.document())
+    return result
+
+
+def _run(result: DriftResult, data: Path) -> MonitoringRun:
+    metrics = {
+        "drift.share": result.share,
+        "drift.drifted": float(result.drifted),
+        "batch.events": result.events,
+    }
+    metrics |= {f"distance/{c.name}": c.distance for c in result.columns if c.distance is not None}
+    return MonitoringRun(
+        check=result.id,
+        name=f"version {result.model_version}, {result.since:%Y-%m-%d %H:%M} to {result.until:%m-%d %H:%M}",
+        verdict=result.verdict,
+        tags={"oddlog.drift.verdict": "drifted" if result.drifted else "not drifted"},
+        parameters={
+            "model.version": result.model_version,
+            "model.algorithm": result.algorithm,
+            "batch.since": _iso(result.since),
+            "batch.until": _iso(result.until),
+            "drift.method": f"normed {METHOD}",
+            "drift.limit": result.limit,
+            "drift.max_share": result.max_share,
+        },
+        metrics=metrics,
+        artifacts=(result.report, data),
+        description=result.verdict,
+    )
+
+
+def _json(result: DriftResult) -> str:
+    return json.dumps(result.document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside, then renamed: a reader of the report never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _iso(time: dt.datetime) -> str:
+    return time.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,88 @@
+"""What a drift check leaves in MLflow: one run for a model version and batch, and a note on the version.
+
+What is measured comes from `monitoring/`; training's runs are in `mlflow_training.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oddlog.connectors import mlflow_connection as connection
+from oddlog.connectors.registry import ModelVersion
+
+if TYPE_CHECKING:
+    from oddlog.settings import RegistrySettings
+
+CHECK_TAG = "oddlog.drift.check"
+"""On a monitoring run: the id of its drift document, the same for the same version and batch."""
+VERSION_TAG = "oddlog.drift.last"
+"""On a model version: the latest verdict, in words, and the run that has the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringRun:
+    """Everything about one drift check."""
+
+    check: str
+    """Id of the check; a run that carries it already is written anew, not doubled."""
+    name: str
+    verdict: str
+    tags: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    """Those that are not finite are left out."""
+    artifacts: tuple[Path, ...]
+    description: str
+    """Markdown."""
+
+
+def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: MonitoringRun) -> str:
+    """Log a check into the experiment `<experiment>-monitoring`, linked with `version`. Returns the run's id.
+
+    Raises RegistryError."""
+    experiment = connection.experiment_id(settings, f"{settings.experiment}-monitoring")
+    client = connection.client(settings)
+    with connection.registry_errors(settings.url):
+        from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
+
+        tags = {
+            **run.tags,
+            CHECK_TAG: run.check,
+            "oddlog.model.name": version.name,
+            "oddlog.model.version": version.version,
+            "oddlog.model.run_id": version.run_id,
+            "mlflow.note.content": run.description,
+        }
+        found = client.search_runs([experiment], f"tags.`{CHECK_TAG}` = '{run.check}'", max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+        else:
+            created = client.create_run(experiment, run_name=run.name, tags={CHECK_TAG: run.check})
+            run_id = str(created.info.run_id)
+            client.log_batch(
+                run_id, params=[Param(name, str(value)) for name, value in run.parameters.items()]
+            )
+            model_id = client.get_model_version(version.name, version.version).model_id
+            if model_id:  # versions of older MLflow servers have none
+                client.log_inputs(run_id, models=[LoggedModelInput(model_id=model_id)])
+        now = int(client.get_run(run_id).info.start_time)
+        client.log_batch(
+            run_id,
+            metrics=[
+                Metric(name, float(value), now, 0)
+                for name, value in run.metrics.items()
+                if math.isfinite(value)
+            ],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        for file in run.artifacts:
+            client.log_artifact(run_id, str(file), "drift")
+        client.set_terminated(run_id, "FINISHED")
+        client.set_model_version_tag(
+            version.name, version.version, VERSION_TAG, f"{run.verdict} (run {run_id})"
+        )
+    return run_id
