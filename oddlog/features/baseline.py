@@ -122,9 +122,7 @@ class Baseline:
         for name, column in self._columns().items():
             if isinstance(column, pl.Series):
                 shape = f"{len(column)}"
-                content = b"".join(
-                    len(k).to_bytes(4, "little") + k for k in map(str.encode, column.to_list())
-                )
+                content = b"".join(len(k).to_bytes(4, "little") + k for k in map(str.encode, column.to_list()))
             else:
                 shape = f"{column.shape}"
                 content = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<")).tobytes()
@@ -210,9 +208,7 @@ class Baseline:
             )
 
         def paired(name: str) -> PairTable:
-            return PairTable(
-                numbers(f"{name}.keys"), rows(f"{name}.counts"), int(numbers(f"{name}.width")[0])
-            )
+            return PairTable(numbers(f"{name}.keys"), rows(f"{name}.counts"), int(numbers(f"{name}.width")[0]))
 
         return cls(
             units=numbers("units"),

@@ -98,9 +98,7 @@ def _client_means(
 def _partitions(events: pl.DataFrame) -> list[tuple[Partition, npt.NDArray[np.int64]]]:
     """Row numbers of every partition in a frame, in row order."""
     columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
-    groups = (
-        events.select(columns).with_row_index("row").group_by(columns, maintain_order=True).agg(pl.col("row"))
-    )
+    groups = events.select(columns).with_row_index("row").group_by(columns, maintain_order=True).agg(pl.col("row"))
     return [
         (Partition(epoch, topic, number), rows.to_numpy().astype(np.int64))
         for epoch, topic, number, rows in zip(*(groups[c] for c in [*columns, "row"]), strict=True)

@@ -56,22 +56,18 @@ EVENT_FEATURES: tuple[Feature, ...] = (
     Feature("section_rarity", "how rare the first segment of its path is", "nll(p1)", 1, "nats"),
     Feature("subsection_rarity", "how rare the first two segments of its path are", "nll(p2)", 1, "nats"),
     Feature("path_rarity", "how rare its path is", "nll(tpl)", 1, "nats"),
-    Feature(
-        "token_rarity", "how rare the words in its URL are", "tok = mean over tokens of nll(token)", 1, "nats"
-    ),
+    Feature("token_rarity", "how rare the words in its URL are", "tok = mean over tokens of nll(token)", 1, "nats"),
     Feature(
         "method_rarity",
         "how unusual its method is for its path",
-        "c_me = -ln((c(tpl,method) + 2q) / (max(c(tpl), c(tpl,method)) + 2)); "
-        "q = min(1, (c(method) + .5) / (N + 1))",
+        "c_me = -ln((c(tpl,method) + 2q) / (max(c(tpl), c(tpl,method)) + 2)); q = min(1, (c(method) + .5) / (N + 1))",
         1,
         "nats",
     ),
     Feature(
         "status_rarity",
         "how unusual its status is for its path",
-        "c_st = -ln((c(tpl,status) + 2q) / (max(c(tpl), c(tpl,status)) + 2)); "
-        "q = min(1, (c(status) + .5) / (N + 1))",
+        "c_st = -ln((c(tpl,status) + 2q) / (max(c(tpl), c(tpl,status)) + 2)); q = min(1, (c(status) + .5) / (N + 1))",
         1,
         "nats",
     ),

@@ -67,9 +67,7 @@ def fit_baseline(events: pl.DataFrame) -> Fitted:
     buckets = max(c.bucket_total.size for c in companies)
     baseline = Baseline(
         units=np.array([unit.max() + 1 for unit in kinds], dtype=np.int64),
-        token=KeyTable(
-            token_keys, np.stack([_units_with_tokens(u, keys, token, len(token_keys)) for u in kinds])
-        ),
+        token=KeyTable(token_keys, np.stack([_units_with_tokens(u, keys, token, len(token_keys)) for u in kinds])),
         section=table(section_keys, section[keys.url]),
         subsection=table(subsection_keys, subsection[keys.url]),
         path=paths,
@@ -79,12 +77,8 @@ def fit_baseline(events: pl.DataFrame) -> Fitted:
         path_status=pairs(status, len(status_keys)),
         company_total=np.stack([c.total for c in companies]),
         company_units=np.stack([c.units for c in companies]),
-        bucket_total=np.stack(
-            [np.pad(c.bucket_total, (0, buckets - c.bucket_total.size)) for c in companies]
-        ),
-        bucket_units=np.stack(
-            [np.pad(c.bucket_units, (0, buckets - c.bucket_units.size)) for c in companies]
-        ),
+        bucket_total=np.stack([np.pad(c.bucket_total, (0, buckets - c.bucket_total.size)) for c in companies]),
+        bucket_units=np.stack([np.pad(c.bucket_units, (0, buckets - c.bucket_units.size)) for c in companies]),
         general=np.array([c.general for c in companies]),
         client_prior=np.empty(0),
     )
@@ -184,9 +178,7 @@ class _Company:
         counted = lines > 0
         own = np.where(counted, np.bincount(in_bucket, weights=f[pair]) / np.maximum(lines, 1), 0.0)
         self.bucket_total = np.bincount(in_bucket_keys % buckets, weights=own, minlength=buckets)
-        self.bucket_units = np.bincount(in_bucket_keys % buckets, weights=counted, minlength=buckets).astype(
-            np.int64
-        )
+        self.bucket_units = np.bincount(in_bucket_keys % buckets, weights=counted, minlength=buckets).astype(np.int64)
 
         prior = company_prior(
             self.bucket_total[bucket] - own[in_bucket],

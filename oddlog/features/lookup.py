@@ -96,9 +96,9 @@ def event_rarities(baseline: Baseline, keys: Keys, path: Ints, *, own: int) -> F
     method = baseline.method.codes(keys.method)
     status = baseline.status.codes(pl.Series("key", keys.status, dtype=pl.Int64))
     conditional = [
-        conditional_rarity(
-            pairs.count(row_path, code) - own, path_count, table.padded[:, code] - own, units
-        ).mean(axis=0)
+        conditional_rarity(pairs.count(row_path, code) - own, path_count, table.padded[:, code] - own, units).mean(
+            axis=0
+        )
         for pairs, table, code in (
             (baseline.path_method, baseline.method, method),
             (baseline.path_status, baseline.status, status),

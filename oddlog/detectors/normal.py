@@ -1,0 +1,69 @@
+"""Normalisation of features by the fitted period: z by weighted mean and deviation, clipped. In numpy and in ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from oddlog.detectors.graph import INPUT, Graph
+from oddlog.errors import UsageError
+from oddlog.features.compute import FitData
+
+Floats = npt.NDArray[np.float32]
+
+LIMIT = 8.0
+"""z is clipped to +-LIMIT: one extraordinary column must not drown the others."""
+
+FLOOR = 0.01
+"""Smallest deviation: a column that was constant in the fitted period still tells when it moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Mean and deviation of every column, float32 [d]."""
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def fit(cls, columns: npt.NDArray[np.floating], weights: npt.NDArray[np.float64]) -> Self:
+        """Weighted mean and deviation [d] of `columns` [n, d]; cells that are not finite are left out."""
+        values = np.asarray(columns, dtype=np.float64)
+        finite = np.isfinite(values)
+        weight = np.where(finite, weights[:, None], 0.0)
+        total = np.maximum(weight.sum(axis=0), np.finfo(np.float64).tiny)
+        values = np.where(finite, values, 0.0)
+        mean = (weight * values).sum(axis=0) / total
+        deviation = np.sqrt((weight * (values - mean) ** 2).sum(axis=0) / total)
+        return cls(mean.astype(np.float32), np.maximum(deviation, FLOOR).astype(np.float32))
+
+    def __call__(self, columns: npt.NDArray[np.floating]) -> Floats:
+        """z float32 [n, d] in [-LIMIT, LIMIT]; NaN counts as the mean."""
+        x = np.asarray(columns, dtype=np.float32)
+        x = np.where(np.isnan(x), self.mean, x)
+        z: Floats = np.clip((x - self.mean) / self.deviation, np.float32(-LIMIT), np.float32(LIMIT))
+        return z
+
+    def nodes(self, graph: Graph, columns: str = INPUT) -> str:
+        """The same in a graph."""
+        return clipped(graph, self.unclipped(graph, columns))
+
+    def unclipped(self, graph: Graph, columns: str = INPUT) -> str:
+        """(x - mean) / deviation in a graph."""
+        mean = graph.constant(self.mean)
+        x = graph.node("Where", graph.node("IsNaN", columns), mean, columns)
+        return graph.node("Div", graph.node("Sub", x, mean), graph.constant(self.deviation))
+
+
+def clipped(graph: Graph, values: str) -> str:
+    """Values in [-LIMIT, LIMIT] in a graph."""
+    return graph.node("Clip", values, graph.constant(-LIMIT), graph.constant(LIMIT))
+
+
+def check_rows(data: FitData) -> None:
+    """Raises UsageError where there is nothing to fit on."""
+    if len(data.features) == 0:
+        raise UsageError("there are no rows to fit a detector on", expected="at least one event")
