@@ -1,0 +1,94 @@
+"""From a data set to a fitted detector whose graphs are checked: baseline, features, detector, ONNX.
+
+What the model is worth is measured in `evaluate.py`; logging and registering are in `train.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.detectors.detector import Detector, FitData
+from oddlog.errors import ArtifactError
+from oddlog.features.baseline import Baseline
+from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.scoring.model import Model
+
+Matrix = npt.NDArray[np.float32]
+
+SCORE_RTOL, SCORE_ATOL = 1e-4, 1e-5
+"""How far a graph's score may be from the reference's (oddlog/detectors/detector.py)."""
+CONTRIBUTION_RTOL, CONTRIBUTION_ATOL = 1e-3, 1e-4
+CONTRIBUTION_ROWS = 2_000
+"""Contributions are compared on the highest scores, where they are read, and as many rows spread evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What is the same for every detector that is trained on a data set."""
+
+    baseline: Baseline
+    fit_data: FitData
+    typical: dict[str, float]
+    """Median of each feature over the fitted rows."""
+    later: Matrix
+    """Float32 [m, d]: features of the rows after the boundary, as serving computes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCheck:
+    """Largest differences between graphs and reference, and over how many rows."""
+
+    rows: int
+    score: float
+    contribution: float
+
+
+def fit_baseline(events: pl.DataFrame, fitted: npt.NDArray[np.bool_]) -> Fitted:
+    """Fit the baseline on the rows of `events` (record order) that `fitted` marks; compute those of the others.
+
+    The others' features carry the clients' state over all rows before them, as serving does: the fitted rows are
+    their lead-in.
+    """
+    baseline, data = fit_features(events.filter(pl.Series(fitted)))
+    later = FeatureComputer(baseline).compute(events)[~fitted]
+    return Fitted(
+        baseline=baseline,
+        fit_data=FitData(data.features, data.weights, data.behaviour, data.names),
+        typical=dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True)),
+        later=later,
+    )
+
+
+def check_graphs(detector: Detector, model: Model, features: Matrix) -> GraphCheck:
+    """Compare the compiled model with the detector itself, row by row. Raises ArtifactError where they differ."""
+    expected = detector.score(features)
+    found = model.score(features)
+    _compare("score", found, expected, SCORE_RTOL, SCORE_ATOL)
+    order = np.argsort(expected, kind="stable")
+    even = np.linspace(0, len(order) - 1, min(CONTRIBUTION_ROWS, len(order))).astype(np.intp)
+    rows = features[np.unique(np.concatenate([order[-CONTRIBUTION_ROWS:], order[even]]))]
+    reference = detector.contributions(rows)
+    parts = model.contributions(rows)
+    _compare("contribution", parts, reference, CONTRIBUTION_RTOL, CONTRIBUTION_ATOL)
+    return GraphCheck(rows=len(features), score=_largest(found, expected), contribution=_largest(parts, reference))
+
+
+def _largest(found: Matrix, expected: Matrix) -> float:
+    return float(np.max(np.abs(found.astype(np.float64) - expected), initial=0.0))
+
+
+def _compare(what: str, found: Matrix, expected: Matrix, rtol: float, atol: float) -> None:
+    close = np.isclose(found, expected, rtol=rtol, atol=atol)
+    if close.all():
+        return
+    place = tuple(int(i) for i in np.argwhere(~close)[0])
+    raise ArtifactError(
+        f"the compiled graph gives another {what} than its reference in {int((~close).sum())} places of "
+        f"{close.size}, the first at {place}: {found[place]:.6g}",
+        expected=f"{expected[place]:.6g} (rtol {rtol:g}, atol {atol:g})",
+        mend="report it with the versions of onnx, onnxruntime and scikit-learn; no model was registered",
+    )
