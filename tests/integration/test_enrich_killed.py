@@ -1,0 +1,175 @@
+"""A consumer that is killed by -9, again and again, loses nothing, doubles nothing, and computes the same features.
+
+Real Kafka, real Elasticsearch, a real `bentoml serve`. Properties, stated first:
+
+1. every produced position is in exactly one document, over all event indices;
+2. features and scores equal those of a consumer that ran unbroken (float32, rtol 1e-5).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from oddlog.connectors.kafka_producer import ensure_topic
+from oddlog.connectors.registry import CHAMPION, open_registry
+from oddlog.connectors.shipping import ship
+from oddlog.connectors.store import EventQuery, Store, open_store
+from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.settings import Settings, load
+from oddlog.simulation import simulate
+from serving.child import start_service
+from training.train import train
+
+pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(540)]
+
+LINES = 50_000
+KILLS = 10
+HELD = 4
+"""Kills of the ten that come between write and commit."""
+
+PROGRAM = Path(__file__).with_name("enrich_that_can_be_stopped.py")
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen in {seconds:g} s")
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[bytes]:
+    traffic = simulate(seed=7, start=dt.datetime(2026, 3, 2, tzinfo=dt.UTC), lines=LINES)
+    return [line.encode() for line in traffic.lines]
+
+
+@pytest.fixture(scope="module")
+def settings(
+    kafka_url: str, elasticsearch_url: str, lines: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """A topic with four partitions, and a champion behind a real service."""
+    folder = tmp_path_factory.mktemp("killed")
+    name = uuid.uuid4().hex[:10]
+    registry = {
+        "url": f"sqlite:///{folder / 'mlflow.db'}",
+        "artifacts": str(folder / "artifacts"),
+        "cache_dir": str(folder / "cache"),
+    }
+    embedded = load({"store": {"url": f"sqlite:///{folder / 'events.sqlite'}"}, "registry": registry})
+    teach(embedded, lines[:6_000])
+    trained = train(embedded, algorithm="surprise")
+    open_registry(embedded.registry).set_alias(CHAMPION, trained.version)
+    port = free_port()
+    chosen = load(
+        {
+            "source": {"url": f"{kafka_url}/{name}", "group": f"killed-{name}"},
+            "store": {"url": elasticsearch_url, "prefix": f"killed_{name}"},
+            "registry": registry,
+            "scorer": {"url": f"http://127.0.0.1:{port}"},
+            "enrich": {"batch_rows": 1_000},
+        }
+    )
+    ensure_topic(chosen.source, partitions=4)
+    with start_service(chosen, port, folder=folder / "service"):
+        yield chosen
+
+
+def teach(settings: Settings, lines: list[bytes]) -> None:
+    """Put lines into the embedded store, as a consumer without a model would."""
+    from oddlog.events.logfile import records_from_lines
+    from oddlog.events.parse import parse
+    from serving.documents import pending_events
+
+    store = open_store(settings.store)
+    store.setup()
+    store.write_events(pending_events(parse(records_from_lines(lines)).events, None, None))
+    store.close()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def environment(settings: Settings, prefix: str, group: str) -> dict[str, str]:
+    return os.environ | {
+        "ODDLOG_SOURCE__URL": settings.source.url,
+        "ODDLOG_SOURCE__GROUP": group,
+        "ODDLOG_STORE__URL": settings.store.url,
+        "ODDLOG_STORE__PREFIX": prefix,
+        "ODDLOG_SCORER__URL": settings.scorer.url,
+        "ODDLOG_ENRICH__BATCH_ROWS": str(settings.enrich.batch_rows),
+    }
+
+
+def read_all(settings: Settings, prefix: str) -> pl.DataFrame:
+    store: Store = open_store(settings.store.model_copy(update={"prefix": prefix}))
+    store.refresh()
+    columns = [*POSITION_ORDER, "anomaly.status", "anomaly.score", "anomaly.model.version", "features.*"]
+    frames = list(store.read_events(EventQuery(), columns=columns))
+    store.close()
+    return pl.concat(frames).sort(POSITION_ORDER)
+
+
+def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
+    settings: Settings, lines: list[bytes], tmp_path: Path
+) -> None:
+    chance = random.Random(11)
+    points = ["between-write-and-commit"] * HELD + ["anywhere"] * (KILLS - HELD)
+    chance.shuffle(points)
+    log = (tmp_path / "enrich.log").open("wb")
+    broken = environment(settings, settings.store.prefix, settings.source.group)
+
+    # Paced, so that lines keep arriving all through the kills.
+    sender = threading.Thread(
+        target=ship, args=(lines, settings.source.url), kwargs={"rate": 1_500.0, "settings": settings.source}
+    )
+    sender.start()
+    for number, point in enumerate(points):
+        marker = tmp_path / f"marker-{number}"
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), point, str(marker), "enrich"], env=broken, stdout=log, stderr=log
+        )
+        try:
+            until(lambda: marker.exists() or process.poll() is not None, 90, f"kill point {number} ({point})")
+            assert process.poll() is None, (tmp_path / "enrich.log").read_text()[-3_000:]
+            if point == "anywhere":
+                time.sleep(chance.uniform(0.0, 0.6))  # wherever it is by then: that is the point of this kill
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    sender.join()
+    finish = [str(Path(sys.executable).parent / "oddlog"), "enrich", "--until-idle", "4"]
+    subprocess.run(finish, env=broken, check=True, timeout=200, stdout=log, stderr=log)
+
+    unbroken = environment(settings, f"{settings.store.prefix}_u", f"{settings.source.group}-u")
+    subprocess.run(finish, env=unbroken, check=True, timeout=200, stdout=log, stderr=log)
+
+    killed = read_all(settings, settings.store.prefix)
+    whole = read_all(settings, f"{settings.store.prefix}_u")
+    assert killed.height == LINES
+    assert killed.select(POSITION_ORDER).n_unique() == LINES
+    assert killed.select(POSITION_ORDER).equals(whole.select(POSITION_ORDER))
+    assert set(killed["anomaly.status"]) == {"scored"}
+    for name in FEATURE_NAMES:
+        np.testing.assert_allclose(killed[FEATURE_PREFIX + name], whole[FEATURE_PREFIX + name], rtol=1e-5)
+    np.testing.assert_allclose(killed["anomaly.score"], whole["anomaly.score"], rtol=1e-4, atol=1e-5)
