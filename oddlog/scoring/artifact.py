@@ -160,9 +160,7 @@ def make_golden(
     matrix = np.asarray(features, dtype=np.float32)
     finite = np.flatnonzero(np.isfinite(matrix).all(axis=1))
     if finite.size == 0:
-        raise UsageError(
-            "no finite row to make golden vectors from", expected="features of at least one event"
-        )
+        raise UsageError("no finite row to make golden vectors from", expected="features of at least one event")
     by_score = finite[np.argsort(np.asarray(scores)[finite], kind="stable")]
     chosen = by_score[np.unique(np.linspace(0, by_score.size - 1, rows).round().astype(np.intp))]
     return Golden(

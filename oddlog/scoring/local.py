@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from oddlog.errors import ScorerError
 from oddlog.features.baseline import Baseline
 from oddlog.scoring.scorer import Scores
 from oddlog.scoring.shelf import Held, ModelShelf
@@ -16,10 +15,9 @@ from oddlog.scoring.shelf import Held, ModelShelf
 class LocalScorer:
     """Scores with the models on `shelf`.
 
-    `refresh(version)` brings the shelf up to date: champion and thresholds as they are now and, where a
-    version is named, that version if it can be had. It is called with None whenever the champion is asked
-    for, and with the version when one is asked for that is not held. Without it the shelf is somebody else's
-    care (the service's).
+    `refresh(version)` brings the shelf up to date: champion and thresholds as they are now and, where a version
+    is named, that version if it can be had. It is called before every answer, so that looking too often is its
+    own to prevent. Without it the shelf is somebody else's care (the service's).
     """
 
     def __init__(self, shelf: ModelShelf, refresh: Callable[[str | None], None] | None = None) -> None:
@@ -28,39 +26,29 @@ class LocalScorer:
 
     def champion(self) -> str | None:
         """The champion's version now; None while nothing is promoted."""
-        if self._refresh is not None:
-            self._refresh(None)
+        self._bring(None)
         held = self.shelf.champion()
         return None if held is None else held.version
 
     def baseline(self, version: str) -> Baseline:
         """The baseline a version was fitted with. Raises ScorerError for an unknown version."""
-        self._fetch(version)
+        self._bring(version)
         return self.shelf.get(version).model.baseline
 
-    def score(
-        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
-    ) -> Scores:
+    def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
         """Scores of a float32 matrix [n, len(names)] by `version` (None: the champion); n may be 0.
 
         Raises ScorerUnavailable while there is no champion; ScorerError where the names are not the model's
         (the error names the columns that differ), or the version is unknown (it names those held)."""
-        if version is not None:
-            self._fetch(version)
-        elif self._refresh is not None and self.shelf.champion() is None:
-            self._refresh(None)
+        self._bring(version)
         held, champion = self.shelf.choose(version)
         return score_with(held, champion, self.shelf.name, features, names)
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _fetch(self, version: str) -> None:
-        if self._refresh is None:
-            return
-        try:
-            self.shelf.get(version)
-        except ScorerError:
+    def _bring(self, version: str | None) -> None:
+        if self._refresh is not None:
             self._refresh(version)
 
 
@@ -68,9 +56,7 @@ def score_with(
     held: Held, champion: str, model_name: str, features: npt.NDArray[np.float32], names: list[str]
 ) -> Scores:
     """The verdict of one held version on a matrix. Raises ScorerError where the names are not the model's."""
-    score, severity, is_anomaly, reasons = held.model.judge(
-        held.model.ordered(features, names), held.threshold
-    )
+    score, severity, is_anomaly, reasons = held.model.judge(held.model.ordered(features, names), held.threshold)
     return Scores(
         model_name=model_name,
         model_version=held.version,

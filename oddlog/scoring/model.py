@@ -60,9 +60,7 @@ class Model:
             model = cls(card, contents, threads=threads)
         except ArtifactError:
             raise
-        except (
-            Exception
-        ) as error:  # onnxruntime and Arrow raise types of their own for bytes they cannot read
+        except Exception as error:  # onnxruntime and Arrow raise types of their own for bytes they cannot read
             raise ArtifactError(
                 f"{folder}: {type(error).__name__}: {str(error)[:300]}",
                 expected="graphs and tables that this version of oddlog can load",
@@ -80,9 +78,7 @@ class Model:
     def check_golden(self) -> None:
         """Recompute the golden vectors. Raises ArtifactError where a score is another than when it was
         made."""
-        rows = np.asarray(self.card.golden.features, dtype=np.float32).reshape(
-            -1, len(self.card.feature_names)
-        )
+        rows = np.asarray(self.card.golden.features, dtype=np.float32).reshape(-1, len(self.card.feature_names))
         expected = np.asarray(self.card.golden.scores, dtype=np.float64)
         found = self.score(rows)
         if not np.allclose(found, expected, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL):
@@ -112,9 +108,7 @@ class Model:
 
     def judge(
         self, features: Matrix, threshold: Threshold | None = None
-    ) -> tuple[
-        npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_], dict[int, list[Reason]]
-    ]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_], dict[int, list[Reason]]]:
         """Score [n], severity [n], is_anomaly [n], and reasons by row for anomalies alone.
 
         `threshold`: None takes the one that the model was made with."""

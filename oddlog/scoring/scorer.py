@@ -51,9 +51,7 @@ class Scorer(Protocol):
     def baseline(self, version: str) -> Baseline:
         """The baseline a version was fitted with. Raises ScorerError for an unknown version."""
 
-    def score(
-        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
-    ) -> Scores:
+    def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
         """Scores of a float32 matrix [n, len(names)] by `version` (None: the champion).
 
         Raises ScorerError where the names are not the model's (the error names the columns that differ), or

@@ -63,9 +63,7 @@ class ModelShelf:
         """Let a version go; harmless when it is not held. Raises ScorerError for the champion."""
         with self._lock:
             if version == self._champion:
-                raise ScorerError(
-                    f"version {version} is champion", expected="another champion before it is dropped"
-                )
+                raise ScorerError(f"version {version} is champion", expected="another champion before it is dropped")
             self._held.pop(version, None)
 
     def versions(self) -> list[str]:
@@ -89,6 +87,4 @@ class ModelShelf:
 
     def _unknown(self, version: str) -> ScorerError:
         held = ", ".join(self._held) or "none"
-        return ScorerError(
-            f"model {self.name} has no version {version!r} here", expected=f"one of those held: {held}"
-        )
+        return ScorerError(f"model {self.name} has no version {version!r} here", expected=f"one of those held: {held}")

@@ -32,9 +32,7 @@ def parse_budget(text: str) -> float:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*day\s*", text)
     if found is None:
-        raise UsageError(
-            f"alert budget {text!r}", expected="<number>/day, as in 20/day", mend="--budget 20/day"
-        )
+        raise UsageError(f"alert budget {text!r}", expected="<number>/day, as in 20/day", mend="--budget 20/day")
     return float(found[1])
 
 
@@ -92,9 +90,7 @@ def fit_threshold(
     (22.5, 2.0)
     """
     if not budget_per_day > 0:
-        raise UsageError(
-            f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day"
-        )
+        raise UsageError(f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day")
     first, last = span(timestamps)
     since, until = since or first, until or last
     groups = _client_hours(scores, clients, timestamps)
@@ -141,7 +137,5 @@ def _client_hours(scores: npt.ArrayLike, clients: Texts, timestamps: Times) -> p
             f"{values.size} scores, {names.len()} clients, {times.len()} timestamps",
             expected="one of each for every event",
         )
-    frame = pl.DataFrame(
-        {"score": values.astype(np.float64), "client": names, "hour": times.dt.truncate("1h")}
-    )
+    frame = pl.DataFrame({"score": values.astype(np.float64), "client": names, "hour": times.dt.truncate("1h")})
     return frame.group_by("client", "hour").agg(pl.col("score").max())

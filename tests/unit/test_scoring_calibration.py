@@ -45,9 +45,7 @@ def test_models_of_other_scales_agree() -> None:
     scores = RNG.gumbel(size=5_000)
     one, other = fit_calibration(scores), fit_calibration(scores * 1e3 - 77)
     probes = np.linspace(scores.min(), scores.max() * 2, 500)
-    np.testing.assert_allclose(
-        severity(one, probes), severity(other, probes * 1e3 - 77), rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(severity(one, probes), severity(other, probes * 1e3 - 77), rtol=1e-6, atol=1e-6)
 
 
 def test_all_scores_equal_say_only_that_more_was_never_seen() -> None:

@@ -30,8 +30,7 @@ def test_the_largest_positive_contributions_are_named() -> None:
                 "value": pytest.approx(0.96),
                 "typical": 0.02,
                 "share": 0.75,
-                "text": "client_error_1h: 96 % of this client's requests in the last hour failed; "
-                "typical 2 %",
+                "text": "client_error_1h: 96 % of this client's requests in the last hour failed; typical 2 %",
             },
             {
                 "feature": "path_rarity",

@@ -22,9 +22,7 @@ from oddlog.scoring.threshold import (
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 
 
-def traffic(
-    days: float, clients: int, seed: int = 0, per_client: int = 20
-) -> tuple[np.ndarray, pl.Series, pl.Series]:
+def traffic(days: float, clients: int, seed: int = 0, per_client: int = 20) -> tuple[np.ndarray, pl.Series, pl.Series]:
     rng = np.random.default_rng(seed)
     n = clients * per_client
     seconds = np.sort(rng.uniform(0, days * 86_400, n))
