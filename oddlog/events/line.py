@@ -1,7 +1,7 @@
 """Common and combined log lines to columns. JSON is in `document.py`, what becomes of a misfit in `parse.py`.
 
-Format: https://httpd.apache.org/docs/2.4/logs.html#accesslog; nginx's `combined` is the same. Fields after the
-user agent (another quoted one, request times) are let through; so are Debian's `vhost_combined`, a list of
+Format: https://httpd.apache.org/docs/2.4/logs.html#accesslog; nginx's `combined` is the same. More fields
+after the user agent (a quoted one, request times) are let through; so are Debian's `vhost_combined`, a list of
 forwarded addresses, and ports behind addresses.
 """
 
