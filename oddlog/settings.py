@@ -53,6 +53,8 @@ class SourceSettings(_Group):
     """PEM file with the authorities to trust for TLS to the brokers."""
     max_poll_interval_ms: int = Field(default=300_000, ge=1_000)
     """Kafka's own setting of that name: a consumer silent for longer loses its partitions."""
+    session_timeout_ms: int = Field(default=10_000, ge=1_000)
+    """Kafka's own setting of that name: a consumer that died is noticed after this long. Brokers allow 6 s up."""
 
 
 class StoreSettings(_Group):

@@ -1,0 +1,121 @@
+"""What the Kafka consumer and producer share: the URL, the connection's settings, errors in our own terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kafka import errors
+
+from oddlog.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from oddlog.settings import SourceSettings
+
+LARGEST_RECORD = 16 * 1024 * 1024
+"""Largest record that is produced, in bytes; consumers take one of any size."""
+
+CONNECT_MS = 15_000
+REQUEST_MS = 15_000
+
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_EXAMPLE = "kafka://broker:9092/logs.raw, or kafka://one:9092,two:9092/logs.raw"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAddress:
+    """What a `kafka://` URL names."""
+
+    servers: tuple[str, ...]
+    """`host:port` of some brokers; they name the others."""
+    topic: str
+
+    @property
+    def url(self) -> str:
+        """The URL again."""
+        return f"kafka://{','.join(self.servers)}/{self.topic}"
+
+
+def kafka_address(url: str) -> KafkaAddress:
+    """Read `kafka://host[:port][,host[:port]]/topic`. Raises UsageError.
+
+    >>> kafka_address("kafka://one:9093,two/logs.raw")
+    KafkaAddress(servers=('one:9093', 'two:9092'), topic='logs.raw')
+    """
+    parts = urlsplit(url)
+    topic = parts.path.strip("/")
+    mend = "set ODDLOG_SOURCE__URL, or [source] url in oddlog.toml"
+    if "@" in parts.netloc:
+        # The URL is not repeated here: it holds a password.
+        raise UsageError(
+            "the Kafka URL carries a user name or password",
+            expected=_EXAMPLE,
+            mend="set ODDLOG_SOURCE__USERNAME and ODDLOG_SOURCE__PASSWORD instead",
+        )
+    servers = [server for server in parts.netloc.split(",") if server]
+    if parts.scheme != "kafka" or not servers or parts.query or parts.fragment:
+        raise UsageError(f"{url!r} is no Kafka URL", expected=_EXAMPLE, mend=mend)
+    if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
+        found = f"the Kafka URL {url!r} names no topic" if not topic else f"{topic!r} is no name of a Kafka topic"
+        raise UsageError(found, expected=_EXAMPLE, mend=mend)
+    return KafkaAddress(tuple(_with_port(server, url) for server in servers), topic)
+
+
+def _with_port(server: str, url: str) -> str:
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", server)
+    if match is None or int(match.group(2) or 9092) not in range(1, 65536):
+        raise UsageError(f"{server!r} in {url!r} is no host and port", expected=_EXAMPLE)
+    return f"{match.group(1)}:{match.group(2) or 9092}"
+
+
+def connection(settings: SourceSettings, address: KafkaAddress) -> dict[str, Any]:
+    """Keyword arguments for any client of kafka-python: brokers, TLS, SASL. Raises UsageError."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": list(address.servers),
+        "client_id": "oddlog",
+        "bootstrap_timeout_ms": CONNECT_MS,
+        "request_timeout_ms": REQUEST_MS,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.ca_file is not None:
+        if not settings.ca_file.is_file():
+            raise UsageError(f"no file {settings.ca_file}, which source.ca_file names", expected="a PEM file")
+        arguments["ssl_cafile"] = str(settings.ca_file)
+    if settings.security_protocol.startswith("SASL"):
+        missing = [name for name in ("username", "password") if getattr(settings, name) is None]
+        if missing:
+            raise UsageError(
+                f"source.security_protocol is {settings.security_protocol}, without {' and '.join(missing)}",
+                expected="user name and password",
+                mend="set ODDLOG_SOURCE__USERNAME and ODDLOG_SOURCE__PASSWORD",
+            )
+        assert settings.password is not None
+        arguments["sasl_mechanism"] = settings.sasl_mechanism or "PLAIN"
+        arguments["sasl_plain_username"] = settings.username
+        arguments["sasl_plain_password"] = settings.password.get_secret_value()
+    return arguments
+
+
+@contextmanager
+def failing(address: KafkaAddress, doing: str) -> Iterator[None]:
+    """Turn the client library's errors into SourceError, and its complaints about settings into UsageError."""
+    try:
+        yield
+    except errors.KafkaConfigurationError as error:
+        raise UsageError(f"Kafka's client refuses its settings: {error}", mend="oddlog config") from error
+    except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
+        raise SourceError(
+            f"{doing} {address.url}: refused by the brokers: {type(error).__name__}: {error}",
+            expected="credentials with the right to do this",
+            mend="correct source.username and source.password, or the brokers' access lists",
+        ) from error
+    except (errors.KafkaError, OSError) as error:
+        raise SourceError(
+            f"{doing} {address.url}: {type(error).__name__}: {error}",
+            expected=f"brokers that answer at {', '.join(address.servers)}",
+            mend="look whether the broker runs (oddlog stack status), and at source.url",
+        ) from error
