@@ -47,12 +47,8 @@ def check_columns(frame: pl.DataFrame, required: Iterable[str], known: Iterable[
     missing = [column for column in required if column not in frame.columns]
     unknown = [column for column in frame.columns if column not in allowed and not is_feature(column)]
     if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"brings {', '.join(unknown)}"] * bool(
-            unknown
-        )
-        raise ValueError(
-            f"the frame {' and '.join(parts)}; events have {', '.join(sorted(allowed))}, features.*"
-        )
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"brings {', '.join(unknown)}"] * bool(unknown)
+        raise ValueError(f"the frame {' and '.join(parts)}; events have {', '.join(sorted(allowed))}, features.*")
 
 
 def read_schema(columns: Sequence[str] | None, stored_features: Iterable[str]) -> dict[str, pl.DataType]:
@@ -74,17 +70,31 @@ def read_schema(columns: Sequence[str] | None, stored_features: Iterable[str]) -
         elif column in STORED_SCHEMA:
             chosen[column] = STORED_SCHEMA[column]
         else:
-            raise ValueError(
-                f"events have no column {column!r}; they have {', '.join(STORED_SCHEMA)}, features.<name>"
-            )
+            raise ValueError(f"events have no column {column!r}; they have {', '.join(STORED_SCHEMA)}, features.<name>")
     return _instances(chosen)
 
 
-def rejected_ids(ids: pl.Series) -> dict[int, str]:
-    """Rows whose `_id` no store takes, with the reason: over 512 bytes, empty, or null."""
-    lengths = ids.str.len_bytes().fill_null(0)
-    bad = ((lengths > MAX_ID_BYTES) | (lengths == 0)).arg_true().to_list()
-    return {row: f"its _id has {lengths[row]} bytes; expected 1 to {MAX_ID_BYTES}" for row in bad}
+def unstorable(frame: pl.DataFrame) -> dict[int, str]:
+    """Rows that no store takes, with the reason: an `_id` over 512 bytes or empty, or no `@timestamp`."""
+    length = pl.col("_id").str.len_bytes().fill_null(0)
+    found = frame.select(
+        length=length,
+        undated=pl.col("@timestamp").is_null(),
+        bad=(length > MAX_ID_BYTES) | (length == 0) | pl.col("@timestamp").is_null(),
+    ).with_row_index("row")
+    return {
+        row: "it has no @timestamp, so no day to be kept under"
+        if undated
+        else f"its _id has {length} bytes; expected 1 to {MAX_ID_BYTES}"
+        for row, length, undated in found.filter("bad").select("row", "length", "undated").iter_rows()
+    }
+
+
+def without(frame: pl.DataFrame, rows: Iterable[int]) -> tuple[pl.DataFrame, list[int]]:
+    """A frame without some rows, and the row numbers that the remaining ones had."""
+    dropped = set(rows)
+    kept = [row for row in range(frame.height) if row not in dropped]
+    return (frame[kept] if dropped else frame), kept
 
 
 def epoch_ms(moment: dt.datetime) -> int:
@@ -96,6 +106,53 @@ def epoch_ms(moment: dt.datetime) -> int:
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
     since_1970 = aware - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return -(-since_1970 // dt.timedelta(milliseconds=1))
+
+
+def nested(columns: Iterable[str], prefix: str = "") -> list[pl.Expr]:
+    """Expressions that make nested documents of flat columns: one a top-level field, structs within.
+
+    >>> frame = pl.DataFrame({"url.path": ["/"], "url.query": ["q=1"], "@timestamp": [0]})
+    >>> frame.select(nested(frame.columns)).to_dicts()
+    [{'url': {'path': '/', 'query': 'q=1'}, '@timestamp': 0}]
+    """
+    return [
+        pl.col(prefix + name).alias(name) if below is None else pl.struct(nested(below, f"{prefix}{name}.")).alias(name)
+        for name, below in _tree(columns).items()
+    ]
+
+
+def nested_schema(schema: Mapping[str, pl.DataType]) -> pl.Struct:
+    """The type of a nested document with these flat columns."""
+
+    def struct(columns: Iterable[str], prefix: str) -> pl.Struct:
+        return pl.Struct(
+            {
+                name: schema[prefix + name] if below is None else struct(below, f"{prefix}{name}.")
+                for name, below in _tree(columns).items()
+            }
+        )
+
+    return struct(schema, "")
+
+
+def flattened(document: pl.Expr, column: str) -> pl.Expr:
+    """A flat column out of a nested document; null where any level is missing."""
+    for part in column.split("."):
+        document = document.struct.field(part)
+    return document.alias(column)
+
+
+def _tree(columns: Iterable[str]) -> dict[str, list[str] | None]:
+    """First parts of dotted names, each with what follows it; None for a leaf."""
+    tree: dict[str, list[str] | None] = {}
+    for column in columns:
+        first, dot, rest = column.partition(".")
+        below = tree.setdefault(first, [] if dot else None)
+        if (below is None) == bool(dot):
+            raise ValueError(f"{first!r} is a field and an object at once")
+        if below is not None:
+            below.append(rest)
+    return tree
 
 
 def _instances(schema: DTypes) -> dict[str, pl.DataType]:

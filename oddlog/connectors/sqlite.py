@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,8 @@ from oddlog.connectors.documents import (
     check_columns,
     features_of,
     read_schema,
-    rejected_ids,
+    unstorable,
+    without,
 )
 from oddlog.connectors.sqlite_connection import connect, translated
 from oddlog.connectors.sqlite_query import ORDER_BY, where
@@ -35,6 +36,8 @@ from oddlog.connectors.store import Collection, EventQuery, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
 from oddlog.settings import StoreSettings
+
+_ToRows = Callable[[sqlite3.Connection, pl.DataFrame], list[tuple[Any, ...]]]
 
 
 class SqliteStore:
@@ -66,9 +69,7 @@ class SqliteStore:
         check_columns(events, EVENT_SCHEMA, STORED_SCHEMA)
         features = features_of(events.columns)
         plain = [name for name in STORED_SCHEMA if name in events.columns]
-        plain = [
-            name for name in plain if events[name].null_count() < events.height
-        ]  # the rest is null by itself
+        plain = [name for name in plain if events[name].null_count() < events.height]  # the rest is null by itself
         columns = [*plain, sqlite_tables.FEATURE_SET, sqlite_tables.FEATURES]
 
         def rows(connection: sqlite3.Connection, frame: pl.DataFrame) -> list[tuple[Any, ...]]:
@@ -80,9 +81,7 @@ class SqliteStore:
         """Create one dead letter a row, never overwriting; see the port."""
         check_columns(dead, DEAD_SCHEMA, DEAD_SCHEMA)
         columns = list(DEAD_SCHEMA)
-        return self._create(
-            "dead", columns, dead, lambda _, frame: sqlite_rows.to_rows(frame.select(columns))
-        )
+        return self._create("dead", columns, dead, lambda _, frame: sqlite_rows.to_rows(frame.select(columns)))
 
     def update_events(self, updates: pl.DataFrame) -> int:
         """Partial updates guarded by `_version`; a null clears its field. See the port."""
@@ -126,16 +125,12 @@ class SqliteStore:
                 *([sqlite_tables.FEATURE_SET, sqlite_tables.FEATURES] if features else []),
                 *(["version"] if with_version else []),
             ] or ["_id"]
-            cursor = connection.execute(
-                f"SELECT {quoted(selected)} FROM events{clause}{ORDER_BY[order]}", parameters
-            )
+            cursor = connection.execute(f"SELECT {quoted(selected)} FROM events{clause}{ORDER_BY[order]}", parameters)
             while rows := cursor.fetchmany(batch_rows):
                 series = sqlite_rows.from_rows(rows, selected, schema)
                 if features:
                     at = selected.index(sqlite_tables.FEATURE_SET)
-                    frame = sqlite_rows.features_frame(
-                        [r[at] for r in rows], [r[at + 1] for r in rows], sets, features
-                    )
+                    frame = sqlite_rows.features_frame([r[at] for r in rows], [r[at + 1] for r in rows], sets, features)
                     series |= {name: frame[name] for name in features}
                 ordered = [series[name] for name in schema]
                 if with_version:
@@ -146,9 +141,7 @@ class SqliteStore:
         """Dead letters, oldest first."""
         statement = f"SELECT {quoted(DEAD_SCHEMA)} FROM dead{ORDER_BY['time']} LIMIT ?"
         rows = self._query(statement, (-1 if limit is None else limit,))
-        return pl.DataFrame(
-            list(sqlite_rows.from_rows(rows, list(DEAD_SCHEMA), pl.Schema(DEAD_SCHEMA)).values())
-        )
+        return pl.DataFrame(list(sqlite_rows.from_rows(rows, list(DEAD_SCHEMA), pl.Schema(DEAD_SCHEMA)).values()))
 
     def count_events(self, query: EventQuery) -> int:
         """How many events fit."""
@@ -183,9 +176,7 @@ class SqliteStore:
 
     def list_documents(self, collection: Collection) -> list[dict[str, Any]]:
         """Every document of a collection, each with its `_id`, sorted by it."""
-        rows = self._query(
-            "SELECT id, document FROM documents WHERE collection = ? ORDER BY id", (collection,)
-        )
+        rows = self._query("SELECT id, document FROM documents WHERE collection = ? ORDER BY id", (collection,))
         return [{**orjson.loads(document), "_id": id} for id, document in rows]
 
     def delete_document(self, collection: Collection, id: str) -> None:
@@ -226,27 +217,18 @@ class SqliteStore:
                 self._connection.close()
                 self._connection = None
 
-    def _create(self, table: str, columns: Sequence[str], frame: pl.DataFrame, rows: Any) -> WriteOutcome:
-        outcome = WriteOutcome(rejected=rejected_ids(frame["_id"]))
+    def _create(self, table: str, columns: Sequence[str], frame: pl.DataFrame, rows: _ToRows) -> WriteOutcome:
+        outcome = WriteOutcome(rejected=unstorable(frame))
         if not frame.height:
             return outcome
-        if outcome.rejected:
-            frame = (
-                frame.with_row_index("_row")
-                .filter(~pl.col("_row").is_in(list(outcome.rejected)))
-                .drop("_row")
-            )
+        frame, numbers = without(frame, outcome.rejected)
         places = ", ".join("?" * len(columns))
         statement = f"INSERT OR IGNORE INTO {table} ({quoted(columns)}) VALUES ({places})"
         try:
             with self._transaction() as connection:
                 connection.executemany(statement, rows(connection, frame))
         except StoreUnavailable as error:
-            outcome.retry = {
-                row: error.found
-                for row in range(frame.height + len(outcome.rejected))
-                if row not in outcome.rejected
-            }
+            outcome.retry = dict.fromkeys(numbers, error.found)
         return outcome
 
     @contextlib.contextmanager
@@ -292,15 +274,11 @@ def _with_blobs(connection: sqlite3.Connection, plain: pl.DataFrame, features: p
     """`plain` with the two columns that hold the features; both null where a row has none."""
     blobs = pl.Series(sqlite_tables.FEATURES, sqlite_rows.feature_blobs(features), dtype=pl.Binary)
     number = sqlite_rows.feature_set_number(connection, features.columns) if features.width else None
-    sets = pl.select(
-        pl.when(blobs.is_not_null()).then(pl.lit(number, dtype=pl.Int64)).alias(sqlite_tables.FEATURE_SET)
-    )
+    sets = pl.select(pl.when(blobs.is_not_null()).then(pl.lit(number, dtype=pl.Int64)).alias(sqlite_tables.FEATURE_SET))
     return plain.hstack([sets.to_series(), blobs])
 
 
-def _merged_features(
-    connection: sqlite3.Connection, updates: pl.DataFrame, features: list[str]
-) -> pl.DataFrame:
+def _merged_features(connection: sqlite3.Connection, updates: pl.DataFrame, features: list[str]) -> pl.DataFrame:
     """The features of an update beside those that the rows hold already under other names, in row order."""
     sets = sqlite_rows.feature_sets(connection)
     kept = sorted({name for names in sets.values() for name in names} - set(features))

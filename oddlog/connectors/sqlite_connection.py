@@ -31,12 +31,8 @@ def connect(path: Path, timeout: float) -> sqlite3.Connection:
         try:
             _to_wal(connection, timeout)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(
-                "PRAGMA cache_size = -65536"
-            )  # KiB: a batch and the indexes' tops stay in memory
-            connection.execute(
-                "PRAGMA wal_autocheckpoint = 8000"
-            )  # pages: some ten batches between checkpoints
+            connection.execute("PRAGMA cache_size = -65536")  # KiB: a batch and the indexes' tops stay in memory
+            connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: some ten batches between checkpoints
         except BaseException:
             connection.close()
             raise

@@ -16,9 +16,7 @@ def feature_set_number(connection: sqlite3.Connection, names: Sequence[str]) -> 
     key = orjson.dumps(list(names)).decode()
     found = connection.execute("SELECT id FROM feature_sets WHERE names = ?", (key,)).fetchone()
     if found is None:
-        found = connection.execute(
-            "INSERT INTO feature_sets (names) VALUES (?) RETURNING id", (key,)
-        ).fetchone()
+        found = connection.execute("INSERT INTO feature_sets (names) VALUES (?) RETURNING id", (key,)).fetchone()
     return int(found[0])
 
 
@@ -39,9 +37,7 @@ def to_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
         elif isinstance(dtype, pl.List):
             # As a struct's only field, since lists alone have no encoder; the wrapping is cut off again.
             wrapped = pl.struct(pl.col(name).alias("r")).struct.json_encode()
-            converted.append(
-                pl.when(pl.col(name).is_not_null()).then(wrapped.str.slice(5).str.head(-1)).alias(name)
-            )
+            converted.append(pl.when(pl.col(name).is_not_null()).then(wrapped.str.slice(5).str.head(-1)).alias(name))
         else:
             converted.append(pl.col(name))
     return frame.select(converted).rows()

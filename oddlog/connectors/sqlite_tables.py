@@ -30,9 +30,7 @@ _SQL_TYPES: dict[pl.DataType, str] = {
     pl.Datetime("ms", "UTC"): "INTEGER",  # milliseconds since 1970
 }
 
-_POSITION = (
-    '"oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition", "oddlog.position.offset"'
-)
+_POSITION = '"oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition", "oddlog.position.offset"'
 
 _INDEXES = (
     'CREATE INDEX IF NOT EXISTS events_by_time ON events ("@timestamp")',

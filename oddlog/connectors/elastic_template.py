@@ -1,0 +1,143 @@
+"""The index templates: how Elasticsearch types what oddlog writes. One for events, one for dead letters, one
+for the drift documents that dashboards read, one for the small documents that only oddlog reads.
+
+No template names lifecycle policies or data streams: daily indices are deleted by whoever owns the retention.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import polars as pl
+
+from oddlog.connectors.documents import STORED_SCHEMA
+from oddlog.events.schema import DEAD_SCHEMA
+
+EVENTS, DEAD = "events", "dead"
+DOCUMENTS = ("marks", "state", "locks", "runs")
+
+_IGNORE_ABOVE = 8_191
+"""Characters: at four bytes each just under Lucene's 32,766, past which a keyword fails its document."""
+
+_KEYWORD = {"type": "keyword", "ignore_above": _IGNORE_ABOVE}
+_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+"""In `_source` alone: of any length, neither searched nor aggregated."""
+
+_BY_DTYPE: dict[pl.DataType, dict[str, Any]] = {
+    pl.String(): _KEYWORD,
+    pl.Boolean(): {"type": "boolean"},
+    pl.Int32(): {"type": "integer"},
+    pl.Int64(): {"type": "long"},
+    pl.Float64(): {"type": "double"},
+    pl.Datetime("ms", "UTC"): {"type": "date"},
+    pl.Binary(): {"type": "binary"},
+}
+
+_BY_NAME: dict[str, dict[str, Any]] = {
+    "source.ip": {"type": "ip", "ignore_malformed": True},
+    "http.response.status_code": {"type": "long"},  # ECS says long
+    "event.original": _KEPT,
+    "anomaly.reasons": {
+        "type": "object",
+        "dynamic": False,
+        "properties": {
+            "feature": _KEYWORD,
+            "value": {"type": "double"},
+            "typical": {"type": "double"},
+            "share": {"type": "double"},
+            "text": _KEPT,
+        },
+    },
+}
+
+_BESIDE: dict[str, dict[str, Any]] = {
+    # Written by later partial updates, never read back as columns: scores of other models for the same event.
+    "anomaly.shadow.version": _KEYWORD,
+    "anomaly.shadow.score": {"type": "double"},
+    "anomaly.previous.version": _KEYWORD,
+    "anomaly.previous.score": {"type": "double"},
+}
+
+
+def templates(prefix: str) -> dict[str, dict[str, Any]]:
+    """Every composable index template, by its name; `_meta.digest` tells whether one in place is the same.
+
+    >>> sorted(templates("oddlog"))
+    ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events']
+    """
+    return {
+        f"{prefix}-{EVENTS}": _template([f"{prefix}-{EVENTS}-*"], _events(), refresh="5s"),
+        f"{prefix}-{DEAD}": _template([f"{prefix}-{DEAD}"], _dead()),
+        f"{prefix}-drift": _template([f"{prefix}-drift"], _drift()),
+        f"{prefix}-documents": _template(
+            [f"{prefix}-{name}" for name in DOCUMENTS],
+            {"dynamic": False, "properties": {"@timestamp": {"type": "date"}}},
+        ),
+    }
+
+
+def _events() -> dict[str, Any]:
+    fields: dict[str, dict[str, Any]] = {
+        name: _field(name, dtype) for name, dtype in STORED_SCHEMA.items() if name != "_id"
+    }
+    properties = _nested({**fields, **_BESIDE})
+    properties["features"] = {"type": "object", "dynamic": True}
+    return {
+        "dynamic": False,
+        "date_detection": False,
+        # Features are aggregated and read back, never searched: doc values without an index.
+        "dynamic_templates": [{"features": {"path_match": "features.*", "mapping": {"type": "float", "index": False}}}],
+        "properties": properties,
+    }
+
+
+def _dead() -> dict[str, Any]:
+    fields = {name: _field(name, dtype) for name, dtype in DEAD_SCHEMA.items() if name != "_id"}
+    return {"dynamic": False, "properties": _nested({**fields, "reason": {"type": "text"}})}
+
+
+def _drift() -> dict[str, Any]:
+    """Numbers are doubles whatever the first document brings (0 and 0.5 are two types); text is a keyword."""
+    number = {"type": "double"}
+    return {
+        "dynamic": True,
+        "date_detection": False,
+        "dynamic_templates": [
+            {"whole": {"match_mapping_type": "long", "mapping": number}},
+            {"fraction": {"match_mapping_type": "double", "mapping": number}},
+            {"text": {"match_mapping_type": "string", "mapping": _KEYWORD}},
+        ],
+        "properties": {"@timestamp": {"type": "date"}},
+    }
+
+
+def _template(patterns: list[str], mappings: Mapping[str, Any], refresh: str | None = None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
+    if refresh:
+        settings["refresh_interval"] = refresh
+    template = {
+        "index_patterns": patterns,
+        "priority": 200,
+        "template": {"settings": {"index": settings}, "mappings": mappings},
+    }
+    digest = hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return {**template, "_meta": {"written_by": "oddlog", "digest": digest}}
+
+
+def _field(name: str, dtype: pl.DataType | type[pl.DataType]) -> dict[str, Any]:
+    return _BY_NAME.get(name) or _BY_DTYPE[dtype() if isinstance(dtype, type) else dtype]
+
+
+def _nested(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Dotted names as the nested `properties` of a mapping."""
+    properties: dict[str, Any] = {}
+    for name, mapping in fields.items():
+        *parents, leaf = name.split(".")
+        level = properties
+        for parent in parents:
+            level = level.setdefault(parent, {"properties": {}})["properties"]
+        level[leaf] = mapping
+    return properties
