@@ -317,7 +317,7 @@ def _own_registry_or_refuse(settings: Settings) -> None:
 
 
 def _simulate(lines: int, seed: int) -> tuple[list[bytes], list[str] | None]:
-    from oddlog.simulation import simulate
+    from oddlog.simulation.traffic import simulate
 
     traffic = simulate(seed=seed, lines=lines, days=SIMULATED_DAYS)
     return [line.encode() for line in traffic.lines], traffic.labels

@@ -31,7 +31,7 @@ from oddlog.connectors.store import EventQuery, Store, open_store
 from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import Settings, load
-from oddlog.simulation import simulate
+from oddlog.simulation.traffic import simulate
 from serving.child import start_service
 from training.train import train
 

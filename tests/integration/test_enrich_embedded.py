@@ -1,0 +1,291 @@
+"""The consumer on the embedded column (a file, SQLite, a model in this process), with faults put between the ports.
+
+The faults are thin wrappers around the real parts: they refuse, drop or delay a call, and imitate nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from oddlog.connectors.files import FileSource
+from oddlog.connectors.sqlite import SqliteStore
+from oddlog.connectors.store import EventQuery, WriteOutcome
+from oddlog.errors import ScorerUnavailable, SourceError
+from oddlog.events.logfile import records_from_lines
+from oddlog.events.parse import parse
+from oddlog.events.record import Partition
+from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
+from oddlog.features.compute import FeatureComputer
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.local import LocalScorer
+from oddlog.scoring.scorer import Scores
+from oddlog.scoring.shelf import ModelShelf
+from oddlog.settings import EnrichSettings, SourceSettings, StoreSettings
+from oddlog.simulation.traffic import simulate
+from serving.backfill import backfill
+from serving.enrich import Counts, Enricher
+from tests.small_model import small_model
+
+LINES = [line.encode() for line in simulate(seed=3, lines=3_000, days=2).lines]
+FEATURES = [FEATURE_PREFIX + name for name in FEATURE_NAMES]
+
+
+class Away(LocalScorer):
+    """A scorer that can be taken away."""
+
+    away = False
+
+    def champion(self) -> str | None:
+        self._answer()
+        return super().champion()
+
+    def score(
+        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
+    ) -> Scores:
+        self._answer()
+        return super().score(features, names, version=version)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise ScorerUnavailable("taken away by the test")
+
+
+class Site:
+    """A log file that grows, a store, and consumers of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "access.log"
+        self.log.touch()
+        self.store = SqliteStore(StoreSettings(url=f"sqlite:///{folder / 'events.sqlite'}"))
+        self.store.setup()
+        self.shelf = ModelShelf("oddlog")
+        self.scorer = Away(self.shelf)
+        self.settings = EnrichSettings(batch_rows=256, batch_seconds=0.02, settle_seconds=0.01, retry_seconds=0.01)
+
+    def arrive(self, lines: list[bytes]) -> None:
+        with self.log.open("ab") as log:
+            log.writelines(line + b"\n" for line in lines)
+
+    def source(self) -> FileSource:
+        return FileSource(SourceSettings(url=f"file://{self.log}", state_dir=self.folder / "places"))
+
+    def consume(self, *, source: Any = None, store: Any = None) -> Counts:
+        source = source or self.source()
+        try:
+            enricher = Enricher(self.settings, source, store or self.store, self.scorer)
+            return enricher.run(until_idle=0.1)
+        finally:
+            source.close()
+
+    def promote(self, version: str, lines: list[bytes], seed: int = 0) -> None:
+        model = small_model(self.folder / f"model-{version}", lines, seed=seed)
+        self.shelf.hold(version, model)
+        self.shelf.set_champion(version)
+
+    def events(self, **query: Any) -> pl.DataFrame:
+        columns = [*POSITION_ORDER, "anomaly.status", "anomaly.score", "anomaly.model.version", "anomaly.baseline",
+                   "features.*"]  # fmt: skip
+        return pl.concat(
+            self.store.read_events(EventQuery(**query), columns=columns, order="position"), how="diagonal_relaxed"
+        )
+
+    def expected(self, version: str) -> npt.NDArray[np.float32]:
+        """Features of the whole file under a version's baseline, computed in one go."""
+        events = parse(records_from_lines(self.log.read_bytes().splitlines())).events
+        return FeatureComputer(self.shelf.get(version).model.baseline).compute(events)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_without_a_champion_events_are_pending_and_committed(site: Site) -> None:
+    site.arrive([*LINES[:500], b"not a log line"])
+    counts = site.consume()
+    assert (counts.records, counts.pending, counts.scored, counts.dead_letters) == (501, 500, 0, 1)
+    assert site.consume().records == 0
+    assert site.store.count_events(EventQuery(status="pending")) == 500
+    assert site.store.read_dead()["original"].to_list() == [b"not a log line"]
+
+
+def test_a_champion_that_comes_later_is_given_what_came_before(site: Site) -> None:
+    site.arrive(LINES[:1_000])
+    site.consume()
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES[1_000:2_000])
+    counts = site.consume()
+    assert (counts.scored, counts.replayed) == (1_000, 1_000)
+    live = site.events(status="scored")
+    np.testing.assert_allclose(live.select(FEATURES).to_numpy(), site.expected("1")[1_000:], rtol=1e-5)
+
+
+def test_backfill_gives_what_a_live_consumer_would_have_given(site: Site) -> None:
+    site.arrive(LINES[:2_000])
+    site.consume()
+    site.promote("1", LINES[:1_000])
+    result = backfill(site.store, site.scorer, lead_in=dt.timedelta(days=14), batch_rows=300)
+    assert (result.pending, result.updated, result.left_alone) == (2_000, 2_000, 0)
+    events = site.events()
+    np.testing.assert_allclose(events.select(FEATURES).to_numpy(), site.expected("1"), rtol=1e-5)
+    assert set(events["anomaly.status"]) == {"scored"}
+    assert backfill(site.store, site.scorer, lead_in=dt.timedelta(days=14)).pending == 0
+
+
+def test_restarts_change_no_feature(site: Site) -> None:
+    site.promote("1", LINES[:1_000])
+    for start in range(0, 2_000, 250):
+        site.arrive(LINES[start : start + 250])
+        site.consume()
+    np.testing.assert_allclose(site.events().select(FEATURES).to_numpy(), site.expected("1"), rtol=1e-5)
+
+
+def test_events_of_a_scorer_that_was_away_are_scored_when_it_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.enrich.SCORER_REST_SECONDS", 0.0)
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES[:600])
+
+    class LosesScorer(FileSource):
+        polls = 0
+
+        def poll(self, max_records: int, timeout: float) -> Any:
+            self.polls += 1
+            site.scorer.away = 2 <= self.polls < 5
+            return super().poll(max_records, timeout)
+
+    counts = site.consume(source=LosesScorer(SourceSettings(url=f"file://{site.log}", state_dir=site.folder / "p")))
+    assert counts.pending > 0
+    assert counts.settled == counts.pending
+    events = site.events()
+    assert set(events["anomaly.status"]) == {"scored"}
+    features = events.select(FEATURES).to_numpy()
+    np.testing.assert_allclose(features, site.expected("1"), rtol=1e-5)
+    again = site.shelf.get("1").model.score(features)
+    np.testing.assert_allclose(events["anomaly.score"].to_numpy(), again, rtol=1e-4, atol=1e-5)
+
+
+def test_a_promotion_changes_lanes_between_batches_and_mixes_nothing(site: Site) -> None:
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES)
+
+    class Promotes(SqliteStore):
+        written = 0
+
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            outcome = super().write_events(events)
+            self.written += events.height
+            if self.written >= 1_000 and site.shelf.versions() == ["1"]:
+                site.promote("2", LINES[1_000:2_500])
+            return outcome
+
+    site.consume(store=Promotes(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")))
+    events = site.events()
+    versions = events["anomaly.model.version"].to_list()
+    assert versions == sorted(versions)
+    assert set(versions) == {"1", "2"}
+    for version in ("1", "2"):
+        mine = np.array([one == version for one in versions])
+        held = site.shelf.get(version).model
+        assert set(events.filter(mine)["anomaly.baseline"]) == {held.baseline.digest}
+        features = events.filter(mine).select(FEATURES).to_numpy()
+        np.testing.assert_allclose(features, site.expected(version)[mine], rtol=1e-5)
+        np.testing.assert_allclose(events.filter(mine)["anomaly.score"], held.score(features), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_store_refuses_for_good_is_a_dead_letter_with_its_bytes(site: Site) -> None:
+    class Refuses(SqliteStore):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            row = 3 if events.height > 3 else None
+            kept = events if row is None else events.with_row_index("row").filter(pl.col("row") != row).drop("row")
+            outcome = super().write_events(kept)
+            assert not outcome.rejected
+            if row is not None:
+                outcome.rejected[row] = "document_parsing_exception: failed to parse field"
+            return outcome
+
+    site.arrive(LINES[:200])
+    counts = site.consume(store=Refuses(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")))
+    dead = site.store.read_dead()
+    assert counts.dead_letters == dead.height == 1
+    assert dead["original"].to_list() == [LINES[3]]
+    assert "document_parsing_exception" in dead["reason"].item()
+    assert site.store.count_events(EventQuery()) == 199
+
+
+def test_a_store_that_is_away_for_now_is_waited_for_with_the_source_alive(site: Site) -> None:
+    class Busy(SqliteStore):
+        refusals = 0
+
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            if self.refusals < 3:
+                self.refusals += 1
+                return WriteOutcome(retry=dict.fromkeys(range(events.height // 2, events.height), "429"))
+            return super().write_events(events)
+
+    class Watched(FileSource):
+        kept_alive = 0
+
+        def keep_alive(self) -> None:
+            self.kept_alive += 1
+            super().keep_alive()
+
+    # Rows that a refusal does not name count as written; this store has written none of them.
+    class Honest(Busy):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            outcome = super().write_events(events)
+            if outcome.retry:
+                SqliteStore.write_events(self, events.head(events.height // 2))
+            return outcome
+
+    site.arrive(LINES[:200])
+    source = Watched(SourceSettings(url=f"file://{site.log}", state_dir=site.folder / "p"))
+    counts = site.consume(source=source, store=Honest(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")))
+    assert counts.retries == 3
+    assert source.kept_alive >= 3
+    assert site.store.count_events(EventQuery()) == 200
+
+
+def test_a_stop_while_the_store_is_away_commits_nothing(site: Site) -> None:
+    site.arrive(LINES[:200])
+    source = site.source()
+
+    class Never(SqliteStore):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            enricher.stop()
+            return WriteOutcome(retry=dict.fromkeys(range(events.height), "connection lost"))
+
+    never = Never(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}"))
+    enricher = Enricher(site.settings, source, never, site.scorer)
+    counts = enricher.run()
+    source.close()
+    assert counts.records == 0
+    assert site.consume().records == 200
+
+
+def test_a_refused_commit_reads_again_and_doubles_nothing(site: Site) -> None:
+    class LosesMembership(FileSource):
+        refused = 0
+
+        def commit(self, next_offsets: Mapping[Partition, int]) -> None:
+            if self.refused < 2:
+                self.refused += 1
+                raise SourceError("the group has rebalanced")
+            super().commit(next_offsets)
+
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES[:1_000])
+    site.consume(source=LosesMembership(SourceSettings(url=f"file://{site.log}", state_dir=site.folder / "p")))
+    events = site.events()
+    assert events.height == 1_000
+    np.testing.assert_allclose(events.select(FEATURES).to_numpy(), site.expected("1"), rtol=1e-5)

@@ -1,0 +1,55 @@
+"""A model that is fitted, written and loaded as everywhere, small enough to be made by any test."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+
+from oddlog.detectors.catalogue import create
+from oddlog.events.logfile import records_from_lines
+from oddlog.events.parse import parse
+from oddlog.features.compute import fit_features
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.artifact import make_golden, write_artifact
+from oddlog.scoring.calibration import fit_calibration, severity
+from oddlog.scoring.card import DatasetInfo
+from oddlog.scoring.model import Model
+from oddlog.scoring.reference import make_reference
+from oddlog.scoring.threshold import fit_threshold
+
+
+def small_model(folder: Path, lines: list[bytes], *, algorithm: str = "surprise", seed: int = 0) -> Model:
+    """Write a model of `lines` into `folder` and load it from there."""
+    events = parse(records_from_lines(lines)).events
+    baseline, data = fit_features(events)
+    detector = create(algorithm).fit(data, seed=seed)  # type: ignore[arg-type]
+    scores = detector.score(data.features)
+    calibration = fit_calibration(scores)
+    since, until = events["@timestamp"].min(), events["@timestamp"].max()
+    assert isinstance(since, dt.datetime)
+    assert isinstance(until, dt.datetime)
+    names = list(FEATURE_NAMES)
+    write_artifact(
+        folder,
+        detector=detector,
+        baseline=baseline,
+        typical=dict(zip(names, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
+        calibration=calibration,
+        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
+        dataset=DatasetInfo(
+            digest="d" * 32,
+            since=since,
+            fit_until=until,
+            until=until,
+            events=events.height,
+            clients=events["source.address"].n_unique(),
+            source="a test's lines",
+        ),
+        reference=make_reference(data.features, names, scores, severity(calibration, scores), points=50),
+        golden=make_golden(detector, data.features, scores),
+        seed=seed,
+        created_at=dt.datetime.now(dt.UTC),
+    )
+    return Model.load(folder)
