@@ -31,7 +31,7 @@ from oddlog.connectors.documents import (
 )
 from oddlog.connectors.sqlite_connection import connect, translated
 from oddlog.connectors.sqlite_query import ORDER_BY, where
-from oddlog.connectors.sqlite_tables import quoted
+from oddlog.connectors.sqlite_tables import FEATURE_COLUMNS, quoted
 from oddlog.connectors.store import Collection, EventQuery, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
@@ -70,10 +70,13 @@ class SqliteStore:
         features = features_of(events.columns)
         plain = [name for name in STORED_SCHEMA if name in events.columns]
         plain = [name for name in plain if events[name].null_count() < events.height]  # the rest is null by itself
-        columns = [*plain, sqlite_tables.FEATURE_SET, sqlite_tables.FEATURES]
+        columns = [*plain, *(FEATURE_COLUMNS if features else [])]
 
         def rows(connection: sqlite3.Connection, frame: pl.DataFrame) -> list[tuple[Any, ...]]:
-            return sqlite_rows.to_rows(_with_blobs(connection, frame.select(plain), frame.select(features)))
+            values = frame.select(plain)
+            if features:
+                values = _with_blobs(connection, values, frame.select(features))
+            return sqlite_rows.to_rows(values)
 
         return self._create("events", columns, events, rows)
 
@@ -90,7 +93,7 @@ class SqliteStore:
         plain = [name for name in STORED_SCHEMA if name in updates.columns and name not in EVENT_SCHEMA]
         if not updates.height or not (plain or features):
             return 0
-        setting = [*plain, *([sqlite_tables.FEATURE_SET, sqlite_tables.FEATURES] if features else [])]
+        setting = [*plain, *(FEATURE_COLUMNS if features else [])]
         assignments = ", ".join(f'"{name}" = ?' for name in setting)
         statement = f"UPDATE events SET {assignments}, version = version + 1 WHERE _id = ? AND version = ?"
         with self._transaction() as connection:
@@ -122,14 +125,14 @@ class SqliteStore:
             plain = [name for name in schema if name in STORED_SCHEMA]
             selected = [
                 *plain,
-                *([sqlite_tables.FEATURE_SET, sqlite_tables.FEATURES] if features else []),
+                *(FEATURE_COLUMNS if features else []),
                 *(["version"] if with_version else []),
             ] or ["_id"]
             cursor = connection.execute(f"SELECT {quoted(selected)} FROM events{clause}{ORDER_BY[order]}", parameters)
             while rows := cursor.fetchmany(batch_rows):
                 series = sqlite_rows.from_rows(rows, selected, schema)
                 if features:
-                    at = selected.index(sqlite_tables.FEATURE_SET)
+                    at = selected.index(FEATURE_COLUMNS[0])
                     frame = sqlite_rows.features_frame([r[at] for r in rows], [r[at + 1] for r in rows], sets, features)
                     series |= {name: frame[name] for name in features}
                 ordered = [series[name] for name in schema]
@@ -272,10 +275,10 @@ class SqliteStore:
 
 def _with_blobs(connection: sqlite3.Connection, plain: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
     """`plain` with the two columns that hold the features; both null where a row has none."""
-    blobs = pl.Series(sqlite_tables.FEATURES, sqlite_rows.feature_blobs(features), dtype=pl.Binary)
-    number = sqlite_rows.feature_set_number(connection, features.columns) if features.width else None
-    sets = pl.select(pl.when(blobs.is_not_null()).then(pl.lit(number, dtype=pl.Int64)).alias(sqlite_tables.FEATURE_SET))
-    return plain.hstack([sets.to_series(), blobs])
+    blobs = pl.Series(FEATURE_COLUMNS[1], sqlite_rows.feature_blobs(features), dtype=pl.Binary)
+    number = sqlite_rows.feature_set_number(connection, features.columns)
+    sets = pl.select(pl.when(blobs.is_not_null()).then(pl.lit(number, dtype=pl.Int64)).alias(FEATURE_COLUMNS[0]))
+    return pl.concat([plain, pl.DataFrame([sets.to_series(), blobs])], how="horizontal")
 
 
 def _merged_features(connection: sqlite3.Connection, updates: pl.DataFrame, features: list[str]) -> pl.DataFrame:
@@ -288,8 +291,7 @@ def _merged_features(connection: sqlite3.Connection, updates: pl.DataFrame, feat
     found = {
         id: (number, blob)
         for id, number, blob in connection.execute(
-            f"SELECT _id, {sqlite_tables.FEATURE_SET}, {sqlite_tables.FEATURES} FROM events"
-            " WHERE _id IN (SELECT value FROM json_each(?))",
+            f"SELECT _id, {quoted(FEATURE_COLUMNS)} FROM events WHERE _id IN (SELECT value FROM json_each(?))",
             (orjson.dumps(ids),),
         )
     }

@@ -45,8 +45,6 @@ def to_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
 
 def feature_blobs(features: pl.DataFrame) -> list[bytes | None]:
     """One blob of little-endian float32 a row, in column order; NaN where null; None where all are null."""
-    if not features.width:
-        return [None] * features.height
     matrix = features.cast(pl.Float32).fill_null(float("nan")).to_numpy(order="c").astype("<f4", copy=False)
     matrix = np.ascontiguousarray(matrix)
     blobs: list[bytes | None] = matrix.view(f"V{4 * features.width}").ravel().tolist()

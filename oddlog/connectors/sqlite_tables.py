@@ -18,7 +18,8 @@ from oddlog.events.schema import DEAD_SCHEMA
 TABLES_VERSION = 1
 """Raised when a table changes its meaning; a new column of an event is added without that."""
 
-FEATURE_SET, FEATURES = "feature_set", "features"
+FEATURE_COLUMNS = ("feature_set", "features")
+"""Number of the list of names, and the values under them; both null where a row has no features."""
 
 _SQL_TYPES: dict[pl.DataType, str] = {
     pl.String(): "TEXT",
@@ -74,7 +75,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         event_columns = _columns(STORED_SCHEMA)
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS events ({', '.join(event_columns.values())},"
-            f" {FEATURE_SET} INTEGER REFERENCES feature_sets, {FEATURES} BLOB,"
+            " feature_set INTEGER REFERENCES feature_sets, features BLOB,"
             " version INTEGER NOT NULL DEFAULT 1)"
         )
         present = _event_columns(connection)
