@@ -28,6 +28,7 @@ COLUMNS: tuple[str, ...] = (
     "url.path",
     "http.response.status_code",
     "http.response.body.bytes",
+    "http.request.referrer",
     "user_agent.original",
     "labels.truth",
     *POSITION_ORDER,

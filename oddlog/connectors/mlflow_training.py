@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import math
 import re
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
 from oddlog.connectors import mlflow_connection as connection
 from oddlog.connectors.mlflow_registry import ALGORITHM_TAG, ARTIFACT_FILES, THRESHOLD_TAG, MlflowRegistry
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
     from matplotlib.figure import Figure
+    from mlflow import MlflowClient
 
     from oddlog.scoring.card import Threshold
     from oddlog.settings import RegistrySettings
 
-SNAPSHOT_BYTES = 64_000_000
-"""A snapshot up to this size is an artifact of its run; of a larger one the run only names the place."""
+SNAPSHOT_BYTES = 512_000_000
+"""A snapshot up to this size is an artifact of its run; of a larger one only a summary is."""
 
 MODEL_NAME = "model"
 _MODEL_FILE = "model.onnx"
@@ -102,12 +105,7 @@ def log_training(settings: RegistrySettings, run: TrainingRun) -> ModelVersion:
                 mlflow.log_dict(dict(document), f"documents/{name}")
             mlflow.log_text(run.description, "card.md")
             model = _log_model(mlflow, run)
-            version = mlflow.register_model(
-                f"models:/{model.model_id}",
-                settings.model,
-                tags={**run.tags, THRESHOLD_TAG: run.threshold.model_dump_json()},
-            )
-            client.update_model_version(settings.model, str(version.version), description=run.description)
+            version = _register(client, settings.model, model.model_id, active.info.run_id, run)
             run_id = active.info.run_id
     found = MlflowRegistry(settings).version(str(version.version))
     if found.run_id != run_id or found.algorithm != run.tags.get(ALGORITHM_TAG, ""):
@@ -162,18 +160,27 @@ def _log_dataset(mlflow: Any, dataset: LoggedDataset) -> None:
                 "digest": dataset.digest,
                 "rows": dataset.events.height,
                 "columns": dataset.events.columns,
-                "snapshot": str(dataset.snapshot.absolute()),
                 "source": dataset.source,
             },
             "dataset/summary.json",
         )
     described = from_polars(
         dataset.events,
-        source=dataset.snapshot.absolute().as_uri(),
+        source=_address(mlflow, f"dataset/{dataset.snapshot.name if small else 'summary.json'}"),
         name="oddlog-events",
         digest=dataset.digest[:_DIGEST_LENGTH],
     )
     mlflow.log_input(described, context=dataset.context, tags={"source": dataset.source})
+
+
+def _address(mlflow: Any, artifact: str) -> str:
+    """Where an artifact of the active run can be fetched from: its own URI, or the tracking server's answer."""
+    uri = str(mlflow.get_artifact_uri(artifact))
+    if not uri.startswith("mlflow-artifacts:"):
+        return uri
+    server = urlsplit(mlflow.get_tracking_uri())
+    base = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
+    return f"{base}/get-artifact?" + urlencode({"path": artifact, "run_uuid": mlflow.active_run().info.run_id})
 
 
 def _log_model(mlflow: Any, run: TrainingRun) -> Any:
@@ -197,8 +204,32 @@ def _log_model(mlflow: Any, run: TrainingRun) -> Any:
         pip_requirements=[f"{name}=={installed_version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
         extra_files=[str(run.artifact / name) for name in ARTIFACT_FILES if name != _MODEL_FILE],
         save_as_external_data=False,
+        onnx_execution_providers=["CPUExecutionProvider"],
         metadata={"oddlog": dict(run.tags)},
     )
+
+
+def _register(client: MlflowClient, name: str, model_id: str, run_id: str, run: TrainingRun) -> Any:
+    """What mlflow.register_model does, without its prints: status and threshold are there from the first moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        tags={**run.tags, THRESHOLD_TAG: run.threshold.model_dump_json()},
+        description=run.description,
+        model_id=model_id,
+    )
+    # The link from the run's model to its version, which MLflow's pages show.
+    registered = [{"name": name, "version": int(version.version)}]
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(registered)})
+    return version
 
 
 def _metric(name: str) -> str:

@@ -101,9 +101,7 @@ def threshold(value: float, version: str = "1") -> Threshold:
 def make_artifact(folder: Path) -> dict[str, bytes]:
     """The files of an artifact: real graphs, made-up tables. The registry looks into none of them."""
     folder.mkdir()
-    weights = helper.make_tensor(
-        "w", TensorProto.FLOAT, [3, 1], np.arange(3, dtype=np.float32).tobytes(), raw=True
-    )
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3, 1], np.arange(3, dtype=np.float32).tobytes(), raw=True)
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["features", "w"], ["columns"]),
@@ -172,9 +170,7 @@ def test_nothing_is_registered_at_first(settings: RegistrySettings) -> None:
     assert caught.value.mend == "oddlog train"
 
 
-def test_a_training_is_registered_with_tags_threshold_and_files(
-    settings: RegistrySettings, tmp_path: Path
-) -> None:
+def test_a_training_is_registered_with_tags_threshold_and_files(settings: RegistrySettings, tmp_path: Path) -> None:
     registry = open_registry(settings)
     version, contents = train_once(settings, tmp_path)
     assert registry.versions() == [version]
@@ -204,20 +200,19 @@ def test_the_run_shows_what_was_logged(settings: RegistrySettings, tmp_path: Pat
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.digest == hashlib.sha256(b"x").hexdigest()[:32]
     assert json.loads(data.dataset.profile)["num_rows"] == 4
+    from mlflow.data import get_source
+
+    assert pl.read_parquet(Path(get_source(data.dataset).load(str(tmp_path)))).height == 4
     assert {tag.key: tag.value for tag in data.tags} == {
         "mlflow.data.context": "training",
         "source": "four events of a test",
     }
-    assert [entry.path for entry in client.list_artifacts(version.run_id, "figures")] == [
-        "figures/scores.png"
-    ]
+    assert [entry.path for entry in client.list_artifacts(version.run_id, "figures")] == ["figures/scores.png"]
     assert client.list_artifacts(version.run_id, "dataset")[0].path.endswith(".parquet")
     report = tmp_path / "report.md"
     report.write_text("# Verdict")
     mlflow_training.attach(settings, version.run_id, report, "promotion")
-    assert [entry.path for entry in client.list_artifacts(version.run_id, "promotion")] == [
-        "promotion/report.md"
-    ]
+    assert [entry.path for entry in client.list_artifacts(version.run_id, "promotion")] == ["promotion/report.md"]
 
 
 def test_the_model_is_one_that_mlflow_itself_can_use(settings: RegistrySettings, tmp_path: Path) -> None:
@@ -227,9 +222,7 @@ def test_the_model_is_one_that_mlflow_itself_can_use(settings: RegistrySettings,
         assert model.metadata.signature is not None
         answer = model.predict({"features": np.ones((2, 3), dtype=np.float32)})
     np.testing.assert_allclose(answer["score"].ravel(), [3, 3])
-    assert (
-        onnx.load(MlflowRegistry(settings).download("1", tmp_path / "x") / "model.onnx").graph.name == "sum"
-    )
+    assert onnx.load(MlflowRegistry(settings).download("1", tmp_path / "x") / "model.onnx").graph.name == "sum"
 
 
 def test_versions_come_newest_first_with_their_aliases(settings: RegistrySettings, tmp_path: Path) -> None:
@@ -253,9 +246,7 @@ def test_versions_come_newest_first_with_their_aliases(settings: RegistrySetting
     registry.delete_alias(PREVIOUS)
 
 
-def test_an_unknown_version_is_refused_and_the_known_ones_are_named(
-    settings: RegistrySettings, tmp_path: Path
-) -> None:
+def test_an_unknown_version_is_refused_and_the_known_ones_are_named(settings: RegistrySettings, tmp_path: Path) -> None:
     registry = open_registry(settings)
     train_once(settings, tmp_path)
     for use in (
@@ -283,9 +274,7 @@ def test_tags_are_added_and_replaced(settings: RegistrySettings, tmp_path: Path)
     )
 
 
-def test_a_threshold_is_replaced_and_earlier_ones_are_kept(
-    settings: RegistrySettings, tmp_path: Path
-) -> None:
+def test_a_threshold_is_replaced_and_earlier_ones_are_kept(settings: RegistrySettings, tmp_path: Path) -> None:
     registry = open_registry(settings)
     train_once(settings, tmp_path)
     registry.set_alias(CHAMPION, "1")
@@ -386,9 +375,7 @@ def test_several_processes_may_make_an_embedded_registry_at_once(tmp_path: Path)
     ]
 
 
-def test_an_embedded_registry_may_be_named_by_a_relative_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_embedded_registry_may_be_named_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = RegistrySettings(url="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts")
     _, contents = train_once(settings, tmp_path)

@@ -1,0 +1,459 @@
+"""A training, from the store to a registered candidate. The steps are in the files beside this one.
+
+with prepare(settings) as prepared:                        # read once, fit the baseline once
+    for algorithm in NAMES:
+        train_prepared(settings, prepared, algorithm=algorithm)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from oddlog.connectors.registry import Registry, open_registry
+from oddlog.connectors.store import Store, open_store
+from oddlog.detectors.catalogue import create
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.artifact import make_golden, write_artifact
+from oddlog.scoring.calibration import fit_calibration, severity
+from oddlog.scoring.card import Card, DatasetInfo, Threshold
+from oddlog.scoring.model import Model
+from oddlog.scoring.reference import make_reference
+from oddlog.scoring.threshold import alerts_per_day, fit_threshold, parse_budget
+from oddlog.settings import Settings
+from training import figures
+from training.card import describe
+from training.dataset import Dataset, Split, pull, split_by_time
+from training.evaluate import ATTACK, Labelled, Planted, judge_labelled, judge_planted, truth_of
+from training.fit import Fitted, GraphCheck, check_graphs, fit_baseline
+from training.planting import PlantedEvents, plant_scenarios
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from oddlog.connectors.mlflow_training import TrainingRun
+
+Progress = Callable[[str], None]
+
+EXAMPLE_ROWS = 3
+CONTRIBUTION_ROWS = 2_000
+"""Events of either kind that mean contributions are drawn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What every algorithm shares: the events, their split, baseline and features, and the planted attacks."""
+
+    dataset: Dataset
+    split: Split
+    fitted: Fitted
+    later: pl.DataFrame
+    """Events from the boundary on (training/dataset.py COLUMNS), row by row with `fitted.later`."""
+    planted: PlantedEvents
+    planted_features: npt.NDArray[np.float32]
+    """Float32, row by row with `planted.events`."""
+    seconds: dict[str, float]
+    """By step."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A registered candidate."""
+
+    version: str
+    run_id: str
+    algorithm: str
+    metrics: dict[str, float]
+    threshold: Threshold
+    model_digest: str
+    dataset_digest: str
+    events: int
+
+
+@contextlib.contextmanager
+def prepare(
+    settings: Settings,
+    *,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Prepared]:
+    """Pull a period of events (half-open; default: all), split it, fit the baseline, plant the scenarios.
+
+    The snapshot lies in a temporary folder until the end of the `with`; trainings log it. Raises UsageError where
+    there are too few events, StoreError.
+    """
+    tell = progress or (lambda _: None)
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="oddlog-train-") as folder:
+        with _timed(seconds, "pull"), _opened(settings, store) as opened:
+            tell("reading events from the store")
+            dataset = pull(
+                opened,
+                url=settings.store.url,
+                folder=Path(folder),
+                since=since,
+                until=until,
+                min_events=settings.train.min_events,
+            )
+        split = split_by_time(dataset.events, settings.train.fit_share)
+        with _timed(seconds, "baseline"):
+            tell(f"fitting the baseline on {int(split.fitted.sum()):,} of {dataset.events.height:,} events")
+            fitted = fit_baseline(dataset.events, split.fitted)
+        with _timed(seconds, "plant"):
+            tell("planting attack scenarios into the later events")
+            planted = plant_scenarios(dataset.events, since=split.boundary, seed=settings.train.seed)
+            features = planted.features(fitted.baseline)
+        yield Prepared(
+            dataset=dataset,
+            split=split,
+            fitted=fitted,
+            later=dataset.events.filter(pl.Series(~split.fitted)),
+            planted=planted,
+            planted_features=features,
+            seconds=seconds,
+        )
+
+
+def train_prepared(
+    settings: Settings,
+    prepared: Prepared,
+    *,
+    algorithm: str,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Fit, evaluate, compile, check, log and register one detector. Raises UsageError, ArtifactError, RegistryError."""
+    from oddlog.connectors.mlflow_training import log_training
+
+    tell = progress or (lambda _: None)
+    started_at, seconds = dt.datetime.now(dt.UTC), dict(prepared.seconds)
+    options, later, features = settings.train, prepared.later, prepared.fitted.later
+    clients, times = later["source.address"], later["@timestamp"]
+    budget = parse_budget(options.budget)
+
+    with _timed(seconds, "fit"):
+        tell(f"fitting {algorithm}")
+        detector = create(algorithm).fit(prepared.fitted.fit_data, seed=options.seed)
+    with _timed(seconds, "calibrate"):
+        tell(f"calibrating {algorithm} on {later.height:,} later events")
+        scores = detector.score(features)
+        threshold = fit_threshold(scores, clients, times, budget)
+        calibration = fit_calibration(scores)
+    with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
+        with _timed(seconds, "compile"):
+            tell(f"compiling {algorithm} to ONNX, and checking it row by row")
+            artifact = Path(folder) / "model"
+            card = write_artifact(
+                artifact,
+                detector=detector,
+                baseline=prepared.fitted.baseline,
+                typical=prepared.fitted.typical,
+                calibration=calibration,
+                threshold=threshold,
+                dataset=_dataset_info(prepared),
+                reference=make_reference(features, FEATURE_NAMES, scores, severity(calibration, scores)),
+                golden=make_golden(detector, features, scores),
+                seed=options.seed,
+                created_at=started_at,
+            )
+            model = Model.load(artifact)
+            check = check_graphs(detector, model, np.concatenate([features, prepared.planted_features]))
+        with _timed(seconds, "evaluate"):
+            tell(f"evaluating {algorithm}")
+            outcome = _evaluate(prepared, model, threshold, budget)
+        with _timed(seconds, "log"):
+            tell(f"logging {algorithm} to MLflow")
+            run = _training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
+            version = log_training(settings.registry, run)
+    if registry is not None:
+        version = registry.version(version.version)
+    return TrainResult(
+        version=version.version,
+        run_id=version.run_id,
+        algorithm=algorithm,
+        metrics=dict(run.metrics),
+        threshold=threshold,
+        model_digest=card.model_digest,
+        dataset_digest=prepared.dataset.digest,
+        events=prepared.dataset.events.height,
+    )
+
+
+def train(
+    settings: Settings,
+    *,
+    algorithm: str | None = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    store: Store | None = None,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """`prepare` and `train_prepared` in one, for one algorithm (default: setting train.algorithm)."""
+    with prepare(settings, since=since, until=until, store=store, progress=progress) as prepared:
+        return train_prepared(
+            settings,
+            prepared,
+            algorithm=algorithm or settings.train.algorithm,
+            registry=registry or open_registry(settings.registry),
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What was measured of one model."""
+
+    scores: npt.NDArray[np.float32]
+    planted_scores: npt.NDArray[np.float32]
+    labelled: Labelled | None
+    planted: Planted | None
+    held_out_alerts: float | None
+
+    @property
+    def quality(self) -> tuple[float, str] | None:
+        """Average precision and what it was measured by; labels go before planted attacks."""
+        if self.labelled is not None:
+            return self.labelled.average_precision, "labels"
+        return None if self.planted is None else (self.planted.average_precision, "planted")
+
+
+def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: float) -> _Outcome:
+    later, planted = prepared.later, prepared.planted
+    scores = model.score(prepared.fitted.later)
+    planted_scores = model.score(prepared.planted_features)
+    return _Outcome(
+        scores=scores,
+        planted_scores=planted_scores,
+        labelled=judge_labelled(scores, truth_of(later["labels.truth"]), threshold.value),
+        planted=judge_planted(
+            planted_scores,
+            planted.scenario,
+            planted.instance,
+            threshold.value,
+            known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
+        ),
+        held_out_alerts=_held_out_alerts(scores, later, budget),
+    )
+
+
+def _held_out_alerts(scores: npt.NDArray[np.float32], later: pl.DataFrame, budget: float) -> float | None:
+    """Alerts a day on the second half of the later events, at a threshold chosen on the first: an honest estimate."""
+    times = later["@timestamp"]
+    middle = times.sort()[later.height // 2]
+    first, second = (times < middle).to_numpy(), (times >= middle).to_numpy()
+    if not first.any():
+        return None
+    clients = later["source.address"]
+    chosen = fit_threshold(scores[first], clients.filter(pl.Series(first)), times.filter(pl.Series(first)), budget)
+    rest = pl.Series(second)
+    return alerts_per_day(scores[second], clients.filter(rest), times.filter(rest), chosen.value)
+
+
+def _dataset_info(prepared: Prepared) -> DatasetInfo:
+    dataset = prepared.dataset
+    return DatasetInfo(
+        digest=dataset.digest,
+        since=dataset.since,
+        fit_until=prepared.split.boundary,
+        until=dataset.until,
+        events=dataset.events.height,
+        clients=dataset.events["source.address"].n_unique(),
+        source=dataset.source,
+    )
+
+
+def _training_run(
+    settings: Settings,
+    prepared: Prepared,
+    card: Card,
+    outcome: _Outcome,
+    check: GraphCheck,
+    seconds: dict[str, float],
+    artifact: Path,
+    model: Model,
+) -> TrainingRun:
+    from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun
+
+    data, options = card.dataset, settings.train
+    tags = {
+        "algorithm": card.algorithm,
+        "status": "candidate",
+        "feature_digest": card.feature_digest,
+        "baseline_digest": card.baseline_digest,
+        "dataset_digest": data.digest,
+        "model_digest": card.model_digest,
+        "oddlog_version": card.oddlog_version,
+    }
+    if (commit := _git_commit()) is not None:
+        tags["git_commit"] = commit
+    if outcome.quality is not None:
+        tags["quality"], tags["quality_basis"] = f"{outcome.quality[0]:.4f}", outcome.quality[1]
+    return TrainingRun(
+        name=f"{card.algorithm} {data.since:%Y-%m-%d} to {data.until:%Y-%m-%d}, {data.events:,} events",
+        started_at=card.created_at,
+        tags=tags,
+        parameters={
+            "data.source": data.source,
+            "data.digest": data.digest,
+            "data.since": data.since.isoformat(),
+            "data.fit_until": data.fit_until.isoformat(),
+            "data.until": data.until.isoformat(),
+            "train.algorithm": card.algorithm,
+            "train.fit_share": options.fit_share,
+            "train.budget": options.budget,
+            "train.seed": options.seed,
+            "features.digest": card.feature_digest,
+            "features.names": ", ".join(card.feature_names),
+            "features.baseline": card.baseline_digest,
+            **{f"detector.{name}": value for name, value in card.parameters.items()},
+        },
+        metrics=_metrics(prepared, card, outcome, check, seconds, artifact),
+        figures=_figures(prepared, card, outcome, model, options.seed),
+        documents={"card.json": card.model_dump(mode="json", exclude={"calibration", "golden"})},
+        dataset=LoggedDataset(prepared.dataset.events, prepared.dataset.snapshot, data.digest, data.source, "training"),
+        artifact=artifact,
+        description=describe(card, outcome.labelled, outcome.planted, outcome.held_out_alerts),
+        example=np.ascontiguousarray(prepared.fitted.later[:EXAMPLE_ROWS]),
+        threshold=card.threshold,
+    )
+
+
+def _metrics(
+    prepared: Prepared,
+    card: Card,
+    outcome: _Outcome,
+    check: GraphCheck,
+    seconds: dict[str, float],
+    artifact: Path,
+) -> dict[str, float]:
+    found: dict[str, float] = {
+        "data/events": card.dataset.events,
+        "data/fitted_events": int(prepared.split.fitted.sum()),
+        "data/later_events": prepared.later.height,
+        "data/clients": card.dataset.clients,
+        "threshold/value": card.threshold.value,
+        "threshold/alerts_per_day": card.threshold.expected_per_day,
+        "graph/rows_compared": check.rows,
+        "graph/largest_score_difference": check.score,
+        "graph/largest_contribution_difference": check.contribution,
+        "size/artifact_bytes": sum(file.stat().st_size for file in artifact.iterdir()),
+    }
+    if outcome.held_out_alerts is not None:
+        found["threshold/alerts_per_day_held_out"] = outcome.held_out_alerts
+    if (labelled := outcome.labelled) is not None:
+        found |= {
+            "labels/attacks": labelled.attacks,
+            "labels/benign": labelled.benign,
+            "labels/average_precision": labelled.average_precision,
+            "labels/roc_auc": labelled.roc_auc,
+            "labels/precision_at_1_percent": labelled.precision_at_1_percent,
+            "labels/recall_at_budget": labelled.recall_at_budget,
+            "labels/precision_at_budget": labelled.precision_at_budget,
+        }
+    if (planted := outcome.planted) is not None:
+        found |= {
+            "planted/events": planted.events,
+            "planted/average_precision": planted.average_precision,
+            "planted/detected": planted.detected,
+        }
+        for name, one in planted.by_scenario.items():
+            found[f"planted/{name}/average_precision"] = one.average_precision
+            found[f"planted/{name}/detected"] = one.detected
+    if outcome.quality is not None:
+        found["quality/average_precision"] = outcome.quality[0]
+    return found | {f"seconds/{step}": spent for step, spent in seconds.items()}
+
+
+def _figures(prepared: Prepared, card: Card, outcome: _Outcome, model: Model, seed: int) -> dict[str, Figure]:
+    truth = truth_of(prepared.later["labels.truth"])
+    is_planted = prepared.planted.scenario.is_not_null().to_numpy()
+    own_attacks = truth_of(prepared.planted.events["labels.truth"]) == ATTACK
+    curves = []
+    if outcome.labelled is not None:
+        known = truth >= 0
+        curves.append(
+            figures.Curve("labels", outcome.scores[known], truth[known] == ATTACK, outcome.labelled.average_precision)
+        )
+    if outcome.planted is not None:
+        rows = is_planted | ~own_attacks
+        curves.append(
+            figures.Curve(
+                "planted attacks",
+                outcome.planted_scores[rows],
+                is_planted[rows],
+                outcome.planted.average_precision,
+            )
+        )
+    value, what = card.threshold.value, f"{card.algorithm}, {card.dataset.events:,} events"
+    odd = np.flatnonzero(outcome.scores >= value)
+    sound = np.flatnonzero(outcome.scores < value)
+    random = np.random.default_rng(seed)
+    odd, sound = (
+        random.choice(rows, min(CONTRIBUTION_ROWS, len(rows)), replace=False) if len(rows) else rows
+        for rows in (odd, sound)
+    )
+    later = prepared.fitted.later
+    return {
+        "score_histogram.png": figures.score_histogram(
+            f"Scores of the later events: {what}",
+            outcome.scores,
+            value,
+            {
+                "labelled attacks": outcome.scores[truth == ATTACK],
+                "planted attacks": outcome.planted_scores[is_planted],
+            },
+        ),
+        "precision_recall.png": figures.precision_recall(f"Precision and recall: {what}", curves),
+        "scores_over_time.png": figures.scores_over_time(
+            f"Scores over time: {what}", prepared.later["@timestamp"], outcome.scores, value, seed=seed
+        ),
+        "contributions.png": figures.mean_contributions(
+            f"What the scores are made of: {what}",
+            card.feature_names,
+            model.contributions(later[odd]),
+            model.contributions(later[sound]),
+        ),
+    }
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings, store: Store | None) -> Iterator[Store]:
+    if store is not None:
+        yield store
+        return
+    opened = open_store(settings.store)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[step] = round(time.monotonic() - started, 3)
+
+
+def _git_commit() -> str | None:
+    """The commit that this code is of, `-dirty` where it was changed since; None outside of a repository."""
+    command: list[Any] = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run([*command, "--exclude", "*"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
