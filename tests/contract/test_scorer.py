@@ -1,0 +1,209 @@
+"""One suite over every scorer: the same models give the same verdicts, wherever they are scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from oddlog.errors import ScorerError, ScorerUnavailable
+from oddlog.features.compute import FeatureComputer
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.local import LocalScorer
+from oddlog.scoring.model import Model
+from oddlog.scoring.scorer import Scorer, Scores
+from oddlog.scoring.shelf import ModelShelf
+from oddlog.simulation.traffic import simulate
+from tests.small_model import small_model
+
+NAMES = list(FEATURE_NAMES)
+DEADLINE = 60.0
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass
+class World:
+    """A scorer, and what stands behind it."""
+
+    scorer: Scorer
+    models: dict[str, Model]
+    """By version: "1" and "2"."""
+    promote: Callable[[str | None], None]
+    """Makes a version champion, or none."""
+
+    def wait_for_champion(self, version: str | None) -> None:
+        """A promotion is seen within the deadline; how soon is each scorer's own."""
+        deadline = time.monotonic() + DEADLINE
+        while self.scorer.champion() != version:
+            assert time.monotonic() < deadline, f"{version} did not become champion in {DEADLINE:g} s"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of the two model artifacts, by version."""
+    folder = tmp_path_factory.mktemp("models")
+    for version, seed in (("1", 1), ("2", 2)):
+        lines = simulate(seed=seed, lines=2_000, days=1.0, attack_share=0.05).lines
+        small_model(folder / version, [line.encode() for line in lines])
+    return {version: folder / version for version in ("1", "2")}
+
+
+@pytest.fixture(scope="module")
+def models(artifacts: dict[str, Path]) -> dict[str, Model]:
+    return {version: Model.load(folder) for version, folder in artifacts.items()}
+
+
+def local_world(models: dict[str, Model]) -> Iterator[World]:
+    shelf = ModelShelf("oddlog")
+    for version, model in models.items():
+        shelf.hold(version, model)
+    scorer = LocalScorer(shelf)
+    yield World(scorer, models, shelf.set_champion)
+    scorer.close()
+
+
+@pytest.fixture(scope="module", params=["local"])
+def opened(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world of each kind, opened once."""
+    yield from {"local": local_world}[request.param](request.getfixturevalue("models"))
+
+
+@pytest.fixture
+def world(opened: World) -> World:
+    """With version 1 as champion."""
+    opened.promote("1")
+    opened.wait_for_champion("1")
+    return opened
+
+
+def matrix(rows: int, seed: int = 0) -> Matrix:
+    """Rows from common to very odd."""
+    return (np.random.default_rng(seed).random((rows, len(NAMES))) ** 4 * 6).astype(np.float32)
+
+
+def test_no_champion_no_scores(opened: World) -> None:
+    opened.promote(None)
+    opened.wait_for_champion(None)
+    with pytest.raises(ScorerUnavailable):
+        opened.scorer.score(matrix(1), NAMES)
+
+
+def test_the_champion_scores_what_its_model_scores(world: World) -> None:
+    rows = matrix(500)
+    found = world.scorer.score(rows, NAMES)
+    model = world.models["1"]
+    score, severity, is_anomaly, reasons = model.judge(rows)
+    assert (found.model_name, found.model_version, found.champion) == ("oddlog", "1", "1")
+    assert found.baseline_digest == model.baseline.digest
+    assert (found.threshold, found.threshold_version) == (model.card.threshold.value, "1")
+    np.testing.assert_array_equal(found.score, score)
+    np.testing.assert_allclose(found.severity, severity, rtol=1e-12)
+    np.testing.assert_array_equal(found.is_anomaly, is_anomaly)
+    assert (found.score.dtype, found.severity.dtype, found.is_anomaly.dtype) == (np.float32, np.float64, np.bool_)
+    assert 0 < is_anomaly.sum() < len(rows)
+    assert found.reasons.keys() == reasons.keys()
+    for row, expected in reasons.items():
+        assert [reason["feature"] for reason in found.reasons[row]] == [reason["feature"] for reason in expected]
+        for one, other in zip(found.reasons[row], expected, strict=True):
+            assert one["text"] == other["text"]
+            assert (one["value"], one["typical"], one["share"]) == pytest.approx(
+                (other["value"], other["typical"], other["share"])
+            )
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4_096])
+def test_any_number_of_rows(world: World, rows: int) -> None:
+    found = world.scorer.score(matrix(rows), NAMES)
+    assert found.score.shape == found.severity.shape == found.is_anomaly.shape == (rows,)
+    assert all(0 <= row < rows for row in found.reasons)
+    assert set(found.reasons) <= set(np.flatnonzero(found.is_anomaly).tolist())
+
+
+def test_a_batch_is_its_rows(world: World) -> None:
+    rows = matrix(64)
+    whole = world.scorer.score(rows, NAMES)
+    parts = [world.scorer.score(rows[i : i + 16], NAMES).score for i in range(0, 64, 16)]
+    np.testing.assert_allclose(np.concatenate(parts), whole.score, rtol=1e-5)
+
+
+def test_missing_values_score_as_typical(world: World) -> None:
+    rows = matrix(3)
+    rows[1, :] = np.nan
+    found = world.scorer.score(rows, NAMES)
+    assert np.isfinite(found.score).all()
+    assert np.isfinite(found.severity).all()
+
+
+def test_a_version_is_scored_by_name_and_the_champion_is_told(world: World) -> None:
+    found = world.scorer.score(matrix(50), NAMES, version="2")
+    assert (found.model_version, found.champion) == ("2", "1")
+    np.testing.assert_array_equal(found.score, world.models["2"].score(matrix(50)))
+    assert not np.allclose(found.score, world.scorer.score(matrix(50), NAMES, version="1").score)
+
+
+def test_columns_are_matched_by_name(world: World) -> None:
+    rows = matrix(20)
+    backwards = np.ascontiguousarray(rows[:, ::-1])
+    np.testing.assert_array_equal(
+        world.scorer.score(backwards, NAMES[::-1]).score, world.scorer.score(rows, NAMES).score
+    )
+
+
+def test_columns_that_differ_are_named(world: World) -> None:
+    with pytest.raises(ScorerError) as caught:
+        world.scorer.score(matrix(2), ["bytes_sent", *NAMES[1:]])
+    assert not isinstance(caught.value, ScorerUnavailable)
+    assert "bytes_sent" in str(caught.value)
+    assert NAMES[0] in str(caught.value)
+    with pytest.raises(ScorerError):
+        world.scorer.score(matrix(2)[:, :3], NAMES[:3])
+
+
+def test_an_unknown_version_is_refused_and_changes_nothing(world: World) -> None:
+    with pytest.raises(ScorerError) as caught:
+        world.scorer.score(matrix(2), NAMES, version="99")
+    assert not isinstance(caught.value, ScorerUnavailable)
+    assert "99" in str(caught.value)
+    with pytest.raises(ScorerError, match="99"):
+        world.scorer.baseline("99")
+    assert world.scorer.champion() == "1"
+
+
+def test_the_baseline_is_the_models_own(world: World) -> None:
+    for version, model in world.models.items():
+        baseline = world.scorer.baseline(version)
+        assert baseline.digest == model.card.baseline_digest
+        assert FeatureComputer(baseline).clients == 0
+    assert world.models["1"].card.baseline_digest != world.models["2"].card.baseline_digest
+
+
+def test_a_promotion_while_scoring_mixes_nothing(world: World) -> None:
+    rows = matrix(100)
+    expected = {version: model.score(rows) for version, model in world.models.items()}
+    answers: list[Scores] = []
+
+    def ask() -> None:
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            answers.append(world.scorer.score(rows, NAMES))
+            if answers[-1].model_version == "2":
+                return
+        pytest.fail(f"no answer of version 2 in {DEADLINE:g} s")
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        world.promote("2")
+        for one in asking:
+            one.result()
+    for answer in answers:
+        np.testing.assert_array_equal(answer.score, expected[answer.model_version])
+        assert answer.baseline_digest == world.models[answer.model_version].card.baseline_digest
+    assert world.scorer.score(rows, NAMES, version="1").champion == "2"
