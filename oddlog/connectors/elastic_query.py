@@ -29,6 +29,7 @@ def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[
         "oddlog.position.topic": query.topic,
         "oddlog.position.partition": query.partition,
         "anomaly.model.version": query.model_version,
+        "anomaly.baseline": query.baseline,
         "anomaly.is_anomaly": True if query.only_anomalies else None,
         **(also or {}),
     }

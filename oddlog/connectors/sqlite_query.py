@@ -48,6 +48,8 @@ def where(query: EventQuery) -> tuple[str, list[Any]]:
         add('"anomaly.is_anomaly" = 1')
     if query.model_version is not None:
         add('"anomaly.model.version" = ?', query.model_version)
+    if query.baseline is not None:
+        add('"anomaly.baseline" = ?', query.baseline)
     if query.ids is not None:
         add("_id IN (SELECT value FROM json_each(?))", orjson.dumps(list(query.ids)))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
