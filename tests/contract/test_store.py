@@ -382,13 +382,14 @@ class TestReading:
             (EventQuery(only_anomalies=True), {3}),
             (EventQuery(model_version="3"), {0, 1, 2, 3, 4, 5}),
             (EventQuery(model_version="4"), set()),
+            (EventQuery(baseline="b0"), {6}),
             (EventQuery(ids=("e1-logs.raw-0-2", "e2-logs.raw-9-101", "never")), {2, 101}),
             (EventQuery(ids=()), set()),
         ],
     )
     def test_a_query_finds_what_fits_and_nothing_else(self, store: Store, query: EventQuery, wanted: set[int]) -> None:
         write(store, scored(6))
-        write(store, events(2, start=6, anomaly__status=["pending"] * 2))
+        write(store, events(2, start=6, anomaly__status=["pending"] * 2, anomaly__baseline=["b0", "b1"]))
         write(store, events(2, start=100, epoch="e2", partition=9))  # as the parser leaves them
         for order in ("any", "position", "time"):
             found = read(store, query, columns=["oddlog.position.offset"], order=order)
