@@ -37,14 +37,10 @@ def simulate(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            "--labels", help="File for a label per line. By default <out>.labels.", show_default=False
-        ),
+        typer.Option("--labels", help="File for a label per line. By default <out>.labels.", show_default=False),
     ] = None,
     lines: Annotated[int | None, typer.Option("--lines", "-n", help="Exactly so many lines.")] = None,
-    days: Annotated[
-        float | None, typer.Option("--days", help="Over so many days (7, if lines are given).")
-    ] = None,
+    days: Annotated[float | None, typer.Option("--days", help="Over so many days (7, if lines are given).")] = None,
     rate: Annotated[
         float | None, typer.Option("--lines-per-day", help="Rate, instead of --lines or --days (10000).")
     ] = None,
@@ -59,15 +55,11 @@ def simulate(
     attacks: Annotated[
         str, typer.Option("--attacks", help="Scenarios with commas between, `all` or `none`; see --list.")
     ] = "all",
-    attack_share: Annotated[
-        float, typer.Option("--attack-share", help="Share of lines that are attacks.")
-    ] = 0.02,
+    attack_share: Annotated[float, typer.Option("--attack-share", help="Share of lines that are attacks.")] = 0.02,
     attacks_after: Annotated[
         float, typer.Option("--attacks-after", help="Share of the time that is free of attacks at first.")
     ] = 0.0,
-    list_scenarios: Annotated[
-        bool, typer.Option("--list", help="List the attack scenarios, and stop.")
-    ] = False,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="List the attack scenarios, and stop.")] = False,
     json: Json = False,
 ) -> None:
     """Write log lines of a believable site, with attacks in them and a label for every line."""
@@ -106,10 +98,7 @@ def simulate(
         raise UsageError(f"cannot write: {error}", expected="a file that may be written") from None
     if out_path == "-":
         return
-    counts = {
-        str(label): int(count)
-        for label, count in made.frame["label"].value_counts().sort("label").iter_rows()
-    }
+    counts = {str(label): int(count) for label, count in made.frame["label"].value_counts().sort("label").iter_rows()}
     summary: dict[str, Any] = {
         "lines": len(made.frame), "out": out_path, "labels_file": str(label_path), "seed": seed,
         "start": made.start.isoformat(), "end": made.end.isoformat(),
@@ -148,9 +137,7 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(
-            f"--start is {text!r}", expected="ISO-8601, for example 2026-03-02T00:00:00Z"
-        ) from None
+        raise UsageError(f"--start is {text!r}", expected="ISO-8601, for example 2026-03-02T00:00:00Z") from None
 
 
 def _chunks(column: pl.Series) -> Iterator[bytes]:
@@ -200,9 +187,7 @@ def _bar() -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     begun = time.monotonic()
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
-    )
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True)
     task = progress.add_task("simulating", total=1.0)
     shown = False
 

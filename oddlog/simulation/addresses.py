@@ -27,9 +27,7 @@ class AddressPool:
     500
     """
 
-    def __init__(
-        self, rng: np.random.Generator, *, reserved: bool = False, taken: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, *, reserved: bool = False, taken: Iterable[str] = ()) -> None:
         """`reserved`: only from 198.18.0.0/15 and 2001:db8::/32, which belong to no one. `taken`: never given."""
         self._rng = rng
         self._reserved = reserved

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +11,15 @@ import numpy as np
 from oddlog.simulation.streams import Floats
 
 _DESKTOP = (
-    "Windows NT 10.0; Win64; x64", "Windows NT 10.0; Win64; x64", "Windows NT 10.0; Win64; x64",
-    "Windows NT 6.1; Win64; x64", "X11; Linux x86_64", "X11; Ubuntu; Linux x86_64",
-    "Macintosh; Intel Mac OS X 10_15_7", "Macintosh; Intel Mac OS X 10_15_7", "X11; CrOS x86_64 14541.0.0",
+    *("Windows NT 10.0; Win64; x64",) * 12, "Windows NT 6.1; Win64; x64",
+    "X11; Linux x86_64", "X11; Ubuntu; Linux x86_64",
+    *("Macintosh; Intel Mac OS X 10_15_7",) * 3, "X11; CrOS x86_64 14541.0.0",
 )  # fmt: skip
 _PHONES = (
     "Linux; Android 10; K", "Linux; Android 10; K", "Linux; Android 13; SM-A536B", "Linux; Android 14; Pixel 8",
     "Linux; Android 12; M2102J20SG", "Linux; Android 13; SM-S911B", "Linux; Android 11; CPH2269",
 )  # fmt: skip
+_WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 _IOS = ("15_8", "16_3", "16_6", "16_7", "17_0", "17_2_1", "17_4_1", "17_5", "17_6_1", "18_0", "18_1_1")
 
 
@@ -33,84 +36,79 @@ class Agents:
     mobile: list[bool]
 
 
-def browsers(rng: np.random.Generator, count: int = 260) -> Agents:
-    """A pool of `count` browsers: few are common, many are rare, old versions linger."""
-    name: list[str] = []
-    apple: list[bool] = []
-    mobile: list[bool] = []
-    seen: set[str] = set()
-    while len(name) < count:
-        agent, is_apple, is_mobile = _browser(rng)
-        if agent not in seen:
-            seen.add(agent)
-            name.append(agent)
-            apple.append(is_apple)
-            mobile.append(is_mobile)
-    weight = 1.0 / (np.arange(count) + 3.0) ** 1.15
-    return Agents(name, np.asarray(np.cumsum(weight) / weight.sum(), dtype=np.float64), apple, mobile)
+def browsers(rng: np.random.Generator, draws: int = 4000) -> Agents:
+    """The browsers of `draws` people: a few are common, many are rare, old versions linger."""
+    people: Counter[tuple[str, bool, bool]] = Counter(_browser(rng) for _ in range(draws))
+    name, apple, mobile = zip(*people, strict=True)
+    share = np.array(list(people.values())) / draws
+    return Agents(list(name), np.asarray(np.cumsum(share), dtype=np.float64), list(apple), list(mobile))
 
 
 def _browser(rng: np.random.Generator) -> tuple[str, bool, bool]:
+    """(user agent, made by Apple, mobile)."""
+    family = int(np.searchsorted(_FAMILY_SHARES, rng.random(), side="right"))
+    # Most browsers update themselves within weeks; some never do.
     age = int(min(rng.geometric(0.35) - 1, 40))
-    chrome = 128 - age
-    family = rng.random()
-    if family < 0.34:
-        system = _DESKTOP[int(rng.integers(len(_DESKTOP)))]
-        tail = f"Chrome/{chrome}.0.0.0 Safari/537.36"
-        return f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) {tail}", False, False
-    if family < 0.56:
-        phone = _PHONES[int(rng.integers(len(_PHONES)))]
-        tail = f"Chrome/{chrome}.0.0.0 Mobile Safari/537.36"
-        return f"Mozilla/5.0 ({phone}) AppleWebKit/537.36 (KHTML, like Gecko) {tail}", False, True
-    if family < 0.72:
-        ios = _IOS[int(rng.integers(len(_IOS)))]
-        device = "iPad; CPU OS" if rng.random() < 0.15 else "iPhone; CPU iPhone OS"
-        version = ".".join(ios.split("_")[:2])
-        if rng.random() < 0.12:
-            shell = f"CriOS/{chrome}.0.{int(rng.integers(6000, 6700))}.{int(rng.integers(20, 150))}"
-        else:
-            shell = f"Version/{version}"
-        return (
-            f"Mozilla/5.0 ({device} {ios} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-            f"{shell} Mobile/15E148 Safari/604.1",
-            True,
-            True,
-        )
-    if family < 0.80:
-        version = f"{int(rng.integers(14, 19))}.{int(rng.integers(0, 7))}"
-        return (
-            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-            f"Version/{version} Safari/605.1.15",
-            True,
-            False,
-        )
-    if family < 0.90:
-        system = _DESKTOP[int(rng.integers(len(_DESKTOP)))].replace("10_15_7", "10.15")
-        version = f"{129 - age}.0"
-        return f"Mozilla/5.0 ({system}; rv:{version}) Gecko/20100101 Firefox/{version}", False, False
-    if family < 0.96:
-        edge = f"Chrome/{chrome}.0.0.0 Safari/537.36 Edg/{chrome}.0.{int(rng.integers(2000, 2900))}"
-        return (
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-            f"{edge}.{int(rng.integers(40, 120))}",
-            False,
-            False,
-        )
-    if family < 0.98:
-        samsung = (
-            f"SamsungBrowser/{int(rng.integers(20, 27))}.0 Chrome/{chrome - 8}.0.0.0 Mobile Safari/537.36"
-        )
-        return (
-            f"Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) {samsung}",
-            False,
-            True,
-        )
-    opera = f"Chrome/{chrome}.0.0.0 Safari/537.36 OPR/{chrome - 14}.0.0.0"
+    agent = _FAMILIES[family](rng, 128 - age)
+    return agent, "Mac OS X" in agent and "Chrome" not in agent and "Firefox" not in agent, "Mobile" in agent
+
+
+_FAMILY_SHARES = np.cumsum([0.34, 0.22, 0.16, 0.08, 0.10, 0.06, 0.02])
+
+
+def _chrome(rng: np.random.Generator, version: int) -> str:
+    return f"Mozilla/5.0 ({_one(rng, _DESKTOP)}) {_WEBKIT} Chrome/{version}.0.0.0 Safari/537.36"
+
+
+def _chrome_on_phone(rng: np.random.Generator, version: int) -> str:
+    return f"Mozilla/5.0 ({_one(rng, _PHONES)}) {_WEBKIT} Chrome/{version}.0.0.0 Mobile Safari/537.36"
+
+
+def _safari_on_phone(rng: np.random.Generator, version: int) -> str:
+    ios = _one(rng, _IOS)
+    device = "iPad; CPU OS" if rng.random() < 0.15 else "iPhone; CPU iPhone OS"
+    if rng.random() < 0.12:
+        shell = f"CriOS/{version}.0.{int(rng.integers(6000, 6700))}.{int(rng.integers(20, 150))}"
+    else:
+        shell = f"Version/{'.'.join(ios.split('_')[:2])}"
     return (
-        f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) {opera}",
-        False,
-        False,
+        f"Mozilla/5.0 ({device} {ios} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+        f"{shell} Mobile/15E148 Safari/604.1"
     )
+
+
+def _safari(rng: np.random.Generator, _version: int) -> str:
+    version = f"{int(rng.integers(14, 19))}.{int(rng.integers(0, 7))}"
+    return (
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+        f"Version/{version} Safari/605.1.15"
+    )
+
+
+def _firefox(rng: np.random.Generator, version: int) -> str:
+    system = _one(rng, _DESKTOP).replace("10_15_7", "10.15")
+    return f"Mozilla/5.0 ({system}; rv:{version}.0) Gecko/20100101 Firefox/{version}.0"
+
+
+def _edge(rng: np.random.Generator, version: int) -> str:
+    build = f"{version}.0.{int(rng.integers(2000, 2900))}.{int(rng.integers(40, 120))}"
+    return f"Mozilla/5.0 ({_DESKTOP[0]}) {_WEBKIT} Chrome/{version}.0.0.0 Safari/537.36 Edg/{build}"
+
+
+def _samsung(rng: np.random.Generator, version: int) -> str:
+    own = f"SamsungBrowser/{int(rng.integers(20, 27))}.0 Chrome/{version - 8}.0.0.0"
+    return f"Mozilla/5.0 (Linux; Android 10; K) {_WEBKIT} {own} Mobile Safari/537.36"
+
+
+def _opera(_rng: np.random.Generator, version: int) -> str:
+    return f"Mozilla/5.0 ({_DESKTOP[0]}) {_WEBKIT} Chrome/{version}.0.0.0 Safari/537.36 OPR/{version - 14}.0.0.0"
+
+
+def _one(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+_FAMILIES = (_chrome, _chrome_on_phone, _safari_on_phone, _safari, _firefox, _edge, _samsung, _opera)
 
 
 @dataclass(frozen=True, slots=True)

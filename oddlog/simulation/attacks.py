@@ -11,7 +11,7 @@ import polars as pl
 from oddlog.errors import UsageError
 from oddlog.simulation import scenarios as play
 from oddlog.simulation.addresses import AddressPool
-from oddlog.simulation.ground import Ground, read_ground
+from oddlog.simulation.ground import ASSET, Ground, read_ground
 from oddlog.simulation.requests import REQUEST_SCHEMA
 from oddlog.simulation.scenarios import Make
 from oddlog.simulation.streams import Ints, stream
@@ -117,15 +117,13 @@ def attack(
             traffic = break_requests(traffic, rng, budget, start_ms, end_ms, scenario.label)
             continue
         for share in _instances(budget, scenario.typical_lines):
-            first, last = _window(rng, scenario, start_ms, end_ms)
+            first, last = window(rng, scenario, start_ms, end_ms)
             ground = grounds[-1] if release_ms is not None and first >= release_ms else grounds[0]
             added.append(scenario.make(rng, ground, share, first, last).frame(scenario.label))
     return pl.concat([traffic, *added])
 
 
-def _grounds(
-    traffic: pl.DataFrame, seed: int, addresses: AddressPool, release_ms: int | None
-) -> list[Ground]:
+def _grounds(traffic: pl.DataFrame, seed: int, addresses: AddressPool, release_ms: int | None) -> list[Ground]:
     """The ground before the release and after it; one where there is no release, or nothing on a side of it."""
     parts = [traffic]
     if release_ms is not None:
@@ -142,7 +140,7 @@ def _instances(budget: int, typical: int) -> list[int]:
     return [budget // count + (n < budget % count) for n in range(count)]
 
 
-def _window(rng: np.random.Generator, scenario: Scenario, start_ms: int, end_ms: int) -> tuple[int, int]:
+def window(rng: np.random.Generator, scenario: Scenario, start_ms: int, end_ms: int) -> tuple[int, int]:
     length = end_ms - start_ms
     if scenario.whole_period:
         return start_ms, end_ms
@@ -151,17 +149,21 @@ def _window(rng: np.random.Generator, scenario: Scenario, start_ms: int, end_ms:
     return first, first + day
 
 
-def outage_rows(
-    traffic: pl.DataFrame, rng: np.random.Generator, lines: int, start_ms: int, end_ms: int
-) -> Ints:
+def outage_rows(traffic: pl.DataFrame, rng: np.random.Generator, lines: int, start_ms: int, end_ms: int) -> Ints:
     """Rows (at most `lines`) of one stretch of time that an outage of the backend would fail: no assets."""
-    dynamic = traffic.select(
-        (
-            pl.col("time").is_between(start_ms, end_ms, closed="left")
-            & (pl.col("status") < 400)
-            & ~pl.col("target").str.contains(r"^/(?:assets|img|static|files)/|\.(?:css|js|png|jpe?g|gif|svg|ico|webp|woff2?)(?:\?|$)")
-        ).arg_true()
-    ).to_series().to_numpy().astype(np.int64)  # fmt: skip
+    path = pl.col("target").str.split("?").list.first()
+    dynamic = (
+        traffic.select(
+            (
+                pl.col("time").is_between(start_ms, end_ms, closed="left")
+                & (pl.col("status") < 400)
+                & ~path.str.contains(ASSET)
+            ).arg_true()
+        )
+        .to_series()
+        .to_numpy()
+        .astype(np.int64)
+    )
     failing = dynamic[rng.random(len(dynamic)) < 0.93]
     if len(failing) <= lines:
         return failing
@@ -176,8 +178,9 @@ def break_requests(
     rows = outage_rows(traffic, rng, lines, start_ms, end_ms)
     status, size = failures(rng, len(rows))
     broken = pl.DataFrame(
-        {"row": rows, "to_status": status, "to_bytes": size}, schema={"row": pl.UInt32, "to_status": pl.Int32, "to_bytes": pl.Int64}
-    )  # fmt: skip
+        {"row": rows, "to_status": status, "to_bytes": size},
+        schema={"row": pl.UInt32, "to_status": pl.Int32, "to_bytes": pl.Int64},
+    )
     changed = pl.col("to_status").is_not_null()
     return (
         traffic.with_row_index("row")
@@ -194,6 +197,4 @@ def break_requests(
 def failures(rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
     """Status and bytes of `count` answers of a server whose backend is away."""
     status = rng.choice(np.array([502, 503, 504]), size=count, p=[0.6, 0.25, 0.15])
-    return status.astype(np.int64), np.where(status == 503, 190, np.where(status == 502, 150, 160)).astype(
-        np.int64
-    )
+    return status.astype(np.int64), np.where(status == 503, 190, np.where(status == 502, 150, 160)).astype(np.int64)

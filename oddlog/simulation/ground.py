@@ -12,10 +12,13 @@ import polars as pl
 from oddlog.simulation.addresses import AddressPool
 from oddlog.simulation.agents import browsers
 
-_ASSET = r"\.(?:css|js|mjs|map|png|jpe?g|gif|webp|avif|svg|ico|woff2?|ttf|eot|otf|mp4|webm|mp3)$"
+ASSET = r"(?i)\.(?:css|js|mjs|map|png|jpe?g|gif|webp|avif|svg|ico|woff2?|ttf|eot|otf|mp4|webm|mp3)$"
+"""A path that a page loads: what a web server sends by itself."""
 _BOT = r"(?i)bot|crawl|spider|slurp|feed|rss|monitor|check|preview|externalhit|\+http|http://|https://"
-_LOGIN = re.compile(r"(?i)log-?in|sign-?in|session|auth|account|admin|user")
-_STATIC = re.compile(_ASSET)
+_SIGN_IN = re.compile(r"(?i)log-?in|sign-?in")
+_ACCOUNT = re.compile(r"(?i)session|auth|account|admin|user")
+_OWNED = re.compile(r"(?i)order|invoice|customer|user|account|profile|member|ticket|message|node|id=$")
+_STATIC = re.compile(ASSET)
 _BUSY = 25
 
 
@@ -82,21 +85,11 @@ def read_ground(traffic: pl.DataFrame, rng: np.random.Generator, addresses: Addr
         .collect()
     )
     known = dict(zip(good["target"].to_list(), good["bytes"].fill_null(0).to_list(), strict=True))
-    pages = [
-        target for target in good["target"].head(3000).to_list() if not _STATIC.search(target.split("?")[0])
-    ]
+    pages = [target for target in good["target"].head(3000).to_list() if not _STATIC.search(target.split("?")[0])]
     pages = pages[:600] or ["/"]
     login, login_bytes = _login(traffic)
-    people = traffic.lazy().filter(
-        pl.col("agent").str.starts_with("Mozilla") & ~pl.col("agent").str.contains(_BOT)
-    )
-    agents = (
-        people.select("client", "agent")
-        .unique(maintain_order=True)
-        .select("agent")
-        .collect()["agent"]
-        .to_list()
-    )
+    people = traffic.lazy().filter(pl.col("agent").str.starts_with("Mozilla") & ~pl.col("agent").str.contains(_BOT))
+    agents = people.select("client", "agent").unique(maintain_order=True).select("agent").collect()["agent"].to_list()
     busy = (
         people.group_by("client")
         .agg(
@@ -110,9 +103,7 @@ def read_ground(traffic: pl.DataFrame, rng: np.random.Generator, addresses: Addr
         .collect()
     )
     names = busy["client"].to_list()
-    times = (
-        traffic.lazy().filter(pl.col("client").is_in(names)).select("client", "time").sort("time").collect()
-    )
+    times = traffic.lazy().filter(pl.col("client").is_in(names)).select("client", "time").sort("time").collect()
     not_found = traffic.filter(pl.col("status") == 404)["bytes"].drop_nulls().head(500).to_list()
     folders = (
         good.lazy().head(400).select(path.str.extract(r"^(/(?:[^/]+/)?)").drop_nulls().unique(maintain_order=True))
@@ -154,21 +145,31 @@ def _login(traffic: pl.DataFrame) -> tuple[str, int]:
     paths, sizes = posted["path"].to_list(), posted["bytes"].to_list()
     if not paths:
         return "/login", 3_400
-    place = next((n for n, path in enumerate(paths) if re.search(r"(?i)log-?in|sign-?in", path)), None)
+    place = next((n for n, path in enumerate(paths) if _SIGN_IN.search(path)), None)
     if place is None:
-        place = next((n for n, path in enumerate(paths) if _LOGIN.search(path)), 0)
+        place = next((n for n, path in enumerate(paths) if _ACCOUNT.search(path)), None)
+    if place is None:
+        # Comment spam posts to anything once; a form is posted to again and again.
+        if posted["n"][0] < 10:
+            return "/login", 3_400
+        place = 0
     return paths[place], int(sizes[place] or 3_400)
 
 
 def _numbered(known: dict[str, int]) -> Numbered:
-    """The group of addresses that differ by one number alone and is largest; assets do not count."""
+    """The largest group of addresses that differ by one number alone; what belongs to someone comes first."""
     groups: dict[tuple[str, str], dict[int, str]] = {}
     for target in known:
         if _STATIC.search(target.split("?")[0]) or "page=" in target:
             continue
         if match := re.fullmatch(r"(.*?[/=_-])(\d{1,9})((?:[/?.&][^\d]*)?)", target):
             groups.setdefault((match[1], match[3]), {})[int(match[2])] = target
-    best = max(groups, key=lambda key: (len(groups[key]), key), default=None)
+    # Whose things they are matters more to a thief than how many there are.
+    best = max(
+        groups,
+        key=lambda key: (len(groups[key]) >= 10 and bool(_OWNED.search(key[0])), len(groups[key]), key),
+        default=None,
+    )
     if best is None or len(groups[best]) < 5:
         return Numbered("/item?id=", "", 1, 4_000, {})
     numbers = groups[best]

@@ -1,4 +1,4 @@
-"""Programs that visit a site by right: crawlers, feed readers, monitors, partners of the API. People: `sessions.py`."""
+"""Programs that visit a site: crawlers, passers-by, feed readers, monitors, partners. People: `sessions.py`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oddlog.simulation.agents import CRAWLERS, FEED_READERS, MONITORS, PARTNERS
+from oddlog.simulation.agents import CRAWLERS, FEED_READERS, MONITORS, PARTNERS, Agents, Crawler
+from oddlog.simulation.hits import Hits, hits
 from oddlog.simulation.rhythm import DAY_MS, even_times
-from oddlog.simulation.sessions import Hits, hits
 from oddlog.simulation.site import Kind, Site
 from oddlog.simulation.streams import Ints, draw
 
 K = Kind
-CRAWLER_SHARE, FEED_SHARE, MONITOR_SHARE, PARTNER_SHARE = 0.15, 0.04, 0.03, 0.02
+CRAWLER_SHARE, PASSER_SHARE, FEED_SHARE, MONITOR_SHARE, PARTNER_SHARE = 0.15, 0.035, 0.04, 0.03, 0.02
 
 _CRAWLED = {K.ARTICLE: 42, K.ITEM: 28, K.TAG: 8, K.CATEGORY: 8, K.BLOG: 5, K.HOME: 3, K.ABOUT: 2, K.FILE: 2,
             K.SHOP: 1, K.DOWNLOADS: 0.5, K.LOGIN: 0.5}  # fmt: skip
@@ -42,76 +42,115 @@ def crawlers(
     unit_agent: list[Ints] = []
     total = sum(crawler.weight for crawler in CRAWLERS)
     units = 0
-    row = np.zeros(len(Kind))
-    for kind, share in _CRAWLED.items():
-        row[kind] = share
-    crawled = np.cumsum(row) / row.sum()
     for crawler in CRAWLERS:
-        wanted = round(count * crawler.weight / total)
-        if wanted < 2:
+        visits = round(count * crawler.weight / total / 9)
+        if not visits:
             continue
-        visits = max(1, round(wanted / 9))
-        length = np.minimum(rng.geometric(1 / 9, visits), 400)
-        unit = np.repeat(np.arange(visits), length)
-        rows = len(unit)
-        gap = rng.lognormal(2.2, 1.1, rows) * 1000
-        begun = np.concatenate([[0], np.cumsum(length)[:-1]])
-        passed = np.cumsum(gap)
-        time = even_times(rng, start_ms, end_ms, visits)[unit] + (passed - passed[begun][unit]).astype(
-            np.int64
-        )
-        kind = draw(rng, crawled, rows)
-        item = rng.integers(0, 1 << 40, size=rows) % site.kind_count[kind]
-        published = np.maximum(np.searchsorted(site.published_ms, time, side="right"), 1)
-        item = np.where(kind == K.ARTICLE, item % published, item)
-        chance = rng.random(rows)
-        dead = chance < crawler.dead
-        kind = np.where(dead, int(K.DEAD), kind)
-        target = site.page(kind, item)
-        status = np.where(dead, 404, np.where(rng.random(rows) < crawler.conditional, 304, 200))
-        asset = ~dead & (rng.random(rows) < crawler.assets)
-        for number, group in enumerate(_CRAWLED_ASSETS):
-            mine = asset & (rng.integers(0, len(_CRAWLED_ASSETS), rows) == number)
-            target = np.where(mine, site.index(group, item), target)
-        first = np.zeros(rows, dtype=bool)
-        first[begun] = True
-        robots = first & (rng.random(rows) < 0.2)
-        target = np.where(robots, site.block["robots"][0], target)
-        sitemap = ~robots & (rng.random(rows) < 0.006)
-        target = np.where(sitemap, site.block["sitemap"][0], target)
-        advertising = ~robots & ~sitemap & (rng.random(rows) < 0.004)
-        target = np.where(advertising, site.block["ads"][0], target)
-        status = np.where(robots | sitemap, 200, np.where(advertising, 404, status))
-        failed = rng.random(rows) < 0.0006
-        status = np.where(failed & (status == 200), 503, status)
-        fixed = np.zeros(rows, dtype=np.int64)
-        if release_ms is not None:
-            # An index of before the release is asked for weeks after it.
-            weeks = np.maximum(time - release_ms, 0) / (8 * DAY_MS)
-            old = (time >= release_ms) & (site.moved[target] != target) & (status == 200)
-            old &= rng.random(rows) < 0.6 * np.exp(-weeks)
-            gone = np.char.startswith(np.array(site.target)[target[old]], "/assets/")
-            status[old] = np.where(gone, 404, 301)
-            fixed[old] = 1
-        size = np.where(status == 200, site.size[target] * rng.normal(1, 0.01, rows), 0)
-        size = np.where(status == 404, site.not_found_bytes, size)
-        size = np.where(status == 301, 178, np.where(status == 503, 1_190, size))
-        parts.append(
-            hits(
-                time=time,
-                unit=unit + units,
-                target=target,
-                status=status,
-                size=size.astype(np.int64),
-                fixed=fixed,
-            )
-        )
+        part = _crawl(rng, site, crawler, visits, start_ms, end_ms, release_ms)
+        part.unit = part.unit + units
+        parts.append(part)
         unit_client.append(len(clients) + rng.integers(0, crawler.addresses, visits))
         unit_agent.append(len(agents) + np.minimum(rng.geometric(0.6, visits) - 1, len(crawler.agents) - 1))
         clients.extend(f"{crawler.network}.{3 + 5 * n}" for n in range(crawler.addresses))
         agents.extend(crawler.agents)
         units += visits
     return _party(parts, clients, agents, unit_client, unit_agent)
+
+
+def _crawl(
+    rng: np.random.Generator,
+    site: Site,
+    crawler: Crawler,
+    visits: int,
+    start_ms: int,
+    end_ms: int,
+    release_ms: int | None,
+) -> Hits:
+    """The visits of one crawler, nine requests each on average, some seconds apart."""
+    length = np.minimum(rng.geometric(1 / 9, visits), 400)
+    unit = np.repeat(np.arange(visits), length)
+    rows = len(unit)
+    begun = np.concatenate([[0], np.cumsum(length)[:-1]])
+    passed = np.cumsum(rng.lognormal(2.2, 1.1, rows) * 1000)
+    time = even_times(rng, start_ms, end_ms, visits)[unit] + (passed - passed[begun][unit]).astype(np.int64)
+    target, status = _crawl_targets(rng, site, crawler, time)
+    first = np.zeros(rows, dtype=bool)
+    first[begun] = True
+    robots = first & (rng.random(rows) < 0.2)
+    sitemap = ~robots & (rng.random(rows) < 0.006)
+    advertising = ~robots & ~sitemap & (rng.random(rows) < 0.004)
+    for chosen, group, code in ((robots, "robots", 200), (sitemap, "sitemap", 200), (advertising, "ads", 404)):
+        target[chosen], status[chosen] = site.block[group][0], code
+    status[(rng.random(rows) < 0.0006) & (status == 200)] = 503
+    fixed = np.zeros(rows, dtype=np.int64)
+    if release_ms is not None:
+        # What was indexed before the release is asked for weeks after it.
+        age = np.maximum(time - release_ms, 0) / (8 * DAY_MS)
+        old = (time >= release_ms) & (site.moved[target] != target) & (status == 200)
+        old &= rng.random(rows) < 0.6 * np.exp(-age)
+        # Pages are redirected; old builds of assets are gone.
+        gone = np.array([site.target[index].startswith("/assets/") for index in target[old].tolist()], dtype=bool)
+        status[old] = np.where(gone, 404, 301)
+        fixed[old] = 1
+    size = np.select(
+        [status == 200, status == 404, status == 301, status == 503],
+        [site.size[target] * rng.normal(1, 0.01, rows), site.not_found_bytes, 178, 1_190],
+        0,
+    )
+    return hits(time=time, unit=unit, target=target, status=status, size=size.astype(np.int64), fixed=fixed)
+
+
+def _crawl_targets(rng: np.random.Generator, site: Site, crawler: Crawler, time: Ints) -> tuple[Ints, Ints]:
+    """What a crawler asks for at each time, and the status: the whole site evenly, dead pages too."""
+    rows = len(time)
+    row = np.zeros(len(Kind))
+    for page, share in _CRAWLED.items():
+        row[page] = share
+    kind = draw(rng, np.asarray(np.cumsum(row) / row.sum()), rows)
+    dead = rng.random(rows) < crawler.dead
+    kind = np.where(dead, int(K.DEAD), kind)
+    item = rng.integers(0, 1 << 40, size=rows) % site.kind_count[kind]
+    published = np.maximum(np.searchsorted(site.published_ms, time, side="right"), 1)
+    item = np.where(kind == K.ARTICLE, item % published, item)
+    target = site.page(kind, item)
+    asset = ~dead & (rng.random(rows) < crawler.assets)
+    which = rng.integers(0, len(_CRAWLED_ASSETS), rows)
+    for number, group in enumerate(_CRAWLED_ASSETS):
+        target = np.where(asset & (which == number), site.index(group, item), target)
+    status = np.where(dead, 404, np.where(rng.random(rows) < crawler.conditional, 304, 200))
+    return target, status.astype(np.int64)
+
+
+def passers(
+    rng: np.random.Generator, site: Site, start_ms: int, end_ms: int, count: int, browsers: Agents, addresses: list[str]
+) -> Party:
+    """About `count` requests of programs that do not say who they are: a page or two, no assets, then gone."""
+    visits = max(1, round(count / 1.3))
+    length = rng.choice(np.array([1, 2, 3]), size=visits, p=[0.78, 0.14, 0.08])
+    unit = np.repeat(np.arange(visits), length)
+    rows = len(unit)
+    time = even_times(rng, start_ms, end_ms, visits)[unit] + np.arange(rows) % 3 * rng.integers(300, 9000, rows)
+    shares = np.array([0.55, 0.20, 0.12, 0.05, 0.05, 0.03])
+    kinds = np.array([K.HOME, K.ARTICLE, K.ITEM, K.DEAD, K.CATEGORY, K.ABOUT], dtype=np.int64)
+    kind = kinds[draw(rng, np.cumsum(shares), rows)]
+    published = np.maximum(np.searchsorted(site.published_ms, time, side="right"), 1)
+    item = rng.integers(0, 1 << 40, size=rows) % np.where(kind == K.ARTICLE, published, site.kind_count[kind])
+    target = site.page(kind, item)
+    robots = rng.random(rows) < 0.05
+    target[robots] = site.block["robots"][0]
+    status = np.where((kind == K.DEAD) & ~robots, 404, 200)
+    head = (rng.random(rows) < 0.06) & (kind == K.HOME) & ~robots
+    size = np.where(status == 404, site.not_found_bytes, site.size[target])
+    # The names of browsers, or what libraries call themselves, or nothing.
+    libraries: list[str | None] = [*PARTNERS, "curl/8.5.0", "Wget/1.21.4", "axios/1.7.2", None]
+    agent = np.where(
+        rng.random(visits) < 0.65,
+        draw(rng, browsers.cumulative, visits),
+        len(browsers.name) + rng.integers(0, len(libraries), visits),
+    )
+    part = hits(time=time, unit=unit, target=target, status=status, size=np.where(head, 0, size), method=head * 2)
+    client = (rng.random(visits) ** 1.5 * len(addresses)).astype(np.int64)
+    return _party([part], addresses, [*browsers.name, *libraries], [client], [agent])
 
 
 def feed_readers(
@@ -169,9 +208,7 @@ def partners(
     status = np.where(rng.random(len(unit)) < 0.004, 429, 200)
     size = np.where(status == 200, site.size[target], 64)
     part = hits(time=time, unit=unit, target=target, status=status, size=size)
-    return _party(
-        [part], addresses[:firms], list(PARTNERS), [np.arange(runs) % firms], [np.arange(runs) % firms]
-    )
+    return _party([part], addresses[:firms], list(PARTNERS), [np.arange(runs) % firms], [np.arange(runs) % firms])
 
 
 def _regular(rng: np.random.Generator, start_ms: int, end_ms: int, count: int, jitter: float) -> Ints:
@@ -189,9 +226,7 @@ def _party(
     unit_agent: list[Ints],
 ) -> Party:
     empty = np.zeros(0, dtype=np.int64)
-    joined = (
-        Hits.joined(parts) if parts else hits(time=empty, unit=empty, target=empty, status=empty, size=empty)
-    )
+    joined = Hits.joined(parts) if parts else hits(time=empty, unit=empty, target=empty, status=empty, size=empty)
     return Party(
         joined, clients, list(agents),
         np.concatenate([*unit_client, empty]).astype(np.int64), np.concatenate([*unit_agent, empty]).astype(np.int64),

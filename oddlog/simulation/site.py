@@ -220,7 +220,7 @@ def latest_article(site: Site, rng: np.random.Generator, time_ms: Ints) -> Ints:
     """Items of recently published articles at each time: the newest is asked for most."""
     published = np.searchsorted(site.published_ms, time_ms, side="right")
     back = rng.geometric(0.22, len(time_ms))
-    return np.maximum(published - back, 0).astype(np.int64)
+    return np.asarray(np.maximum(published - back, 0), dtype=np.int64)
 
 
 def known_article(site: Site, rng: np.random.Generator, time_ms: Ints) -> Ints:

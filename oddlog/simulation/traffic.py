@@ -14,22 +14,14 @@ from oddlog.simulation import machines
 from oddlog.simulation.addresses import AddressPool
 from oddlog.simulation.agents import Agents, browsers
 from oddlog.simulation.attacks import SCENARIOS, attack, chosen_scenarios
+from oddlog.simulation.hits import METHODS, Hits, hits
+from oddlog.simulation.loads import asset_hits, call_hits, habit_hits, page_hits
 from oddlog.simulation.machines import Party
 from oddlog.simulation.requests import REQUEST_SCHEMA, combined_lines
 from oddlog.simulation.rhythm import DAY_MS, intensity, visit_times
-from oddlog.simulation.sessions import (
-    EXTERNAL,
-    METHODS,
-    Hits,
-    asset_hits,
-    call_hits,
-    habit_hits,
-    hits,
-    page_hits,
-    walk,
-)  # fmt: skip
+from oddlog.simulation.sessions import EXTERNAL, walk
 from oddlog.simulation.site import ORIGIN, Site, build_site
-from oddlog.simulation.streams import Ints, draw, stream
+from oddlog.simulation.streams import Floats, Ints, draw, stream
 from oddlog.simulation.visitors import activity, make_addresses, make_visitors, session_addresses
 
 START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
@@ -138,9 +130,7 @@ def _extent(
         if value is not None and not value > 0:
             raise UsageError(f"{name} is {value}", expected="more than 0")
     if lines is not None and days is not None and lines_per_day is not None:
-        raise UsageError(
-            "lines, days and lines_per_day are all given", expected="two of them: the third follows"
-        )
+        raise UsageError("lines, days and lines_per_day are all given", expected="two of them: the third follows")
     if lines is None:
         days = DAYS if days is None else days
         lines = max(1, round(days * (lines_per_day or LINES_PER_DAY)))
@@ -154,11 +144,10 @@ def _moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _sound_traffic(
-    seed: int, begin: int, end: int, count: int, release: int | None, tell: Progress
-) -> pl.DataFrame:
+def _sound_traffic(seed: int, begin: int, end: int, count: int, release: int | None, tell: Progress) -> pl.DataFrame:
     """Exactly `count` requests of people and of programs that visit by right, in REQUEST_SCHEMA, by time."""
     site = build_site(seed, begin, end)
+    agents = browsers(stream(seed, "browsers"))
     tell("programs", 0.02)
     pool = AddressPool(stream(seed, "programs"))
     rng = stream(seed, "programs", "requests")
@@ -168,18 +157,21 @@ def _sound_traffic(
         machines.monitors(rng, site, begin, end, round(count * machines.MONITOR_SHARE), pool.take(3)),
         machines.partners(rng, site, begin, end, round(count * machines.PARTNER_SHARE), pool.take(4)),
     ]
+    passing = round(count * machines.PASSER_SHARE)
+    parties.append(
+        machines.passers(rng, site, begin, end, passing, agents, pool.take(max(1, passing // 2), v6_share=0.04))
+    )
     frames = [_requests(site, party, release, begin, end) for party in parties]
     machine_rows = pl.concat(frames).head(round(count * 0.4))
     tell("people", 0.08)
-    people = _people(seed, site, begin, end, count - len(machine_rows), release, tell)
+    people = _people(seed, site, agents, begin, end, count - len(machine_rows), release, tell)
     return pl.concat([machine_rows, people]).sort("time", maintain_order=True)
 
 
 def _people(
-    seed: int, site: Site, begin: int, end: int, count: int, release: int | None, tell: Progress
+    seed: int, site: Site, agents: Agents, begin: int, end: int, count: int, release: int | None, tell: Progress
 ) -> pl.DataFrame:
     """Exactly `count` requests of people's browsers: whole sessions, of which the last one is cut short."""
-    agents = browsers(stream(seed, "browsers"))
     rhythm = intensity(begin, end, stream(seed, "rhythm"))
     found: list[pl.DataFrame] = []
     missing, each, block = count, 11.0, 0
@@ -200,12 +192,12 @@ def _people(
 
 
 def _sessions(
-    seed: int, block: int, site: Site, agents: Agents, rhythm: np.ndarray[tuple[int], np.dtype[np.float64]],
+    seed: int, block: int, site: Site, agents: Agents, rhythm: Floats,
     begin: int, end: int, sessions: int, release: int | None,
 ) -> Party:  # fmt: skip
     """`sessions` sessions of people, with all their requests."""
     rng = stream(seed, "people", block)
-    visitors, addresses = make_visitors(rng, agents, max(10, round(sessions * 0.62)))
+    visitors, addresses = make_visitors(rng, agents, max(10, round(sessions * 1.1)))
     who = draw(rng, activity(rng, len(visitors.agent)), sessions)
     when = visit_times(rng, rhythm, begin, end, sessions)
     views = walk(rng, site, visitors, who, when)
@@ -221,7 +213,7 @@ def _sessions(
     every = Hits.joined(parts)
     every.time = np.maximum(every.time, begin)
     return Party(
-        every, make_addresses(stream(seed, "people", block, "addresses"), int(addresses)), list(agents.name),
+        every, make_addresses(stream(seed, "people", block, "addresses"), addresses), list(agents.name),
         session_addresses(visitors, who, when, np.arange(sessions)), visitors.agent[who],
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from oddlog.simulation.addresses import AddressPool
 from oddlog.simulation.agents import Agents
 from oddlog.simulation.rhythm import DAY_MS
-from oddlog.simulation.streams import Ints, draw
+from oddlog.simulation.streams import Floats, Ints, draw
 
 Flags = npt.NDArray[np.bool_]
 
@@ -29,8 +29,8 @@ class Visitors:
     changes: Ints  # 0 address by day, 1 by session
 
 
-def make_visitors(rng: np.random.Generator, agents: Agents, count: int) -> tuple[Visitors, Ints]:
-    """`count` visitors, and how many addresses they need in all (as a zero-dimensional array).
+def make_visitors(rng: np.random.Generator, agents: Agents, count: int) -> tuple[Visitors, int]:
+    """`count` visitors, and how many addresses they need in all.
 
     72 % have an address of their own, 10 % sit behind an office's one address, 18 % are on phones whose carrier
     gives them one of a shared handful, another one each time.
@@ -55,7 +55,7 @@ def make_visitors(rng: np.random.Generator, agents: Agents, count: int) -> tuple
     home[own] = offices + pools * 6 + np.concatenate([[0], np.cumsum(homes[own])[:-1]])
     visitors = Visitors(
         agent=agent,
-        member=rng.random(count) < 0.22,
+        member=rng.random(count) < 0.26,
         apple=np.array(agents.apple)[agent],
         known=rng.random(count) < 0.30,
         beacon=rng.random(count) < 0.7,
@@ -63,10 +63,10 @@ def make_visitors(rng: np.random.Generator, agents: Agents, count: int) -> tuple
         homes=homes,
         changes=carrier.astype(np.int64),
     )
-    return visitors, np.asarray(offices + pools * 6 + int(homes[own].sum()))
+    return visitors, offices + pools * 6 + int(homes[own].sum())
 
 
-def activity(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+def activity(rng: np.random.Generator, count: int) -> Floats:
     """Cumulative shares of visits: most visitors come once or twice, a few all the time (Pareto, 1.3, cut)."""
     weight = np.minimum(rng.pareto(1.3, count) + 0.15, 120.0)
     return np.asarray(np.cumsum(weight) / weight.sum(), dtype=np.float64)
@@ -76,7 +76,7 @@ def session_addresses(visitors: Visitors, who: Ints, when_ms: Ints, session: Int
     """Which address each session comes from."""
     by_day = when_ms // DAY_MS
     turn = np.where(visitors.changes[who] == 1, session * 7 + who, by_day + who)
-    return visitors.home[who] + turn % visitors.homes[who]
+    return np.asarray(visitors.home[who] + turn % visitors.homes[who], dtype=np.int64)
 
 
 def make_addresses(rng: np.random.Generator, count: int) -> list[str]:
