@@ -44,7 +44,8 @@ class Normal:
         """z float32 [n, d] in [-LIMIT, LIMIT]; NaN counts as the mean."""
         x = np.asarray(columns, dtype=np.float32)
         x = np.where(np.isnan(x), self.mean, x)
-        z: Floats = np.clip((x - self.mean) / self.deviation, np.float32(-LIMIT), np.float32(LIMIT))
+        with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
+            z: Floats = np.clip((x - self.mean) / self.deviation, np.float32(-LIMIT), np.float32(LIMIT))
         return z
 
     def nodes(self, graph: Graph, columns: str = INPUT) -> str:
