@@ -154,6 +154,8 @@ class PromoteSettings(_Group):
     """The gates a candidate must pass."""
     lock_seconds: float = Field(default=900.0, gt=0)
     """A promotion that died gives way after this long."""
+    reports: Path = Path("mlruns/promotions")
+    """Where the Markdown report of every promotion is written."""
 
 
 class DriftSettings(_Group):
@@ -263,9 +265,7 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
             mend="oddlog config",
         ) from None
     except (SettingsError, ValueError) as error:
-        raise UsageError(
-            f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>"
-        ) from None
+        raise UsageError(f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>") from None
 
 
 def _known_variable(name: str) -> bool:

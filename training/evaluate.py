@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ Truth = npt.NDArray[np.int8]
 
 BENIGN, ATTACK, UNKNOWN = 0, 1, -1
 TOP_SHARE = 0.01
+
+MIN_LABELLED = 10
+"""Fewer labelled attacks, or benign events, than this measure luck: quality is then that on planted attacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,23 @@ class ScenarioOutcome:
     average_precision: float
     detected: float
     """Share of its instances with at least one event at or above the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The one figure that models are ranked and gated by."""
+
+    average_precision: float
+    basis: Literal["labels", "planted"]
+    attacks: int
+    """Attack events that it is over."""
+
+
+def quality_of(labelled: Labelled | None, planted: Planted | None) -> Quality | None:
+    """Labels where there are enough, else planted attacks; None where there is neither."""
+    if labelled is not None and min(labelled.attacks, labelled.benign) >= MIN_LABELLED:
+        return Quality(labelled.average_precision, "labels", labelled.attacks)
+    return None if planted is None else Quality(planted.average_precision, "planted", planted.events)
 
 
 def truth_of(labels: pl.Series) -> Truth:

@@ -115,8 +115,9 @@ class Evidence:
     average_precision: float | None
     """None where there was nothing to judge by."""
     basis: Basis | None
+    """What the average precision was measured by."""
     attacks: int
-    """Attack events that the average precision is over."""
+    """Attack events that it is over."""
     alerts_per_day: float | None
     budget_per_day: float
     graph_difference: float | None

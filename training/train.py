@@ -35,7 +35,16 @@ from oddlog.settings import Settings
 from training import figures
 from training.card import describe
 from training.dataset import Dataset, Split, pull, split_by_time
-from training.evaluate import ATTACK, Labelled, Planted, judge_labelled, judge_planted, truth_of
+from training.evaluate import (
+    ATTACK,
+    Labelled,
+    Planted,
+    Quality,
+    judge_labelled,
+    judge_planted,
+    quality_of,
+    truth_of,
+)
 from training.fit import Fitted, GraphCheck, check_graphs, fit_baseline
 from training.planting import PlantedEvents, plant_scenarios
 
@@ -45,6 +54,9 @@ if TYPE_CHECKING:
     from oddlog.connectors.mlflow_training import TrainingRun
 
 Progress = Callable[[str], None]
+
+GRAPH_TAG = "graph_difference"
+"""Largest difference of a score between graph and reference: the reference itself is not kept, so a gate asks this."""
 
 EXAMPLE_ROWS = 3
 CONTRIBUTION_ROWS = 2_000
@@ -224,11 +236,9 @@ class _Outcome:
     held_out_alerts: float | None
 
     @property
-    def quality(self) -> tuple[float, str] | None:
-        """Average precision and what it was measured by; labels go before planted attacks."""
-        if self.labelled is not None:
-            return self.labelled.average_precision, "labels"
-        return None if self.planted is None else (self.planted.average_precision, "planted")
+    def quality(self) -> Quality | None:
+        """What the model is ranked by."""
+        return quality_of(self.labelled, self.planted)
 
 
 def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: float) -> _Outcome:
@@ -297,11 +307,13 @@ def _training_run(
         "dataset_digest": data.digest,
         "model_digest": card.model_digest,
         "oddlog_version": card.oddlog_version,
+        GRAPH_TAG: f"{check.score:.9g}",
     }
     if (commit := _git_commit()) is not None:
         tags["git_commit"] = commit
     if outcome.quality is not None:
-        tags["quality"], tags["quality_basis"] = f"{outcome.quality[0]:.4f}", outcome.quality[1]
+        tags["quality"] = f"{outcome.quality.average_precision:.4f}"
+        tags["quality_basis"] = outcome.quality.basis
     return TrainingRun(
         name=f"{card.algorithm} {data.since:%Y-%m-%d} to {data.until:%Y-%m-%d}, {data.events:,} events",
         started_at=card.created_at,
@@ -374,7 +386,7 @@ def _metrics(
             found[f"planted/{name}/average_precision"] = one.average_precision
             found[f"planted/{name}/detected"] = one.detected
     if outcome.quality is not None:
-        found["quality/average_precision"] = outcome.quality[0]
+        found["quality/average_precision"] = outcome.quality.average_precision
     return found | {f"seconds/{step}": spent for step, spent in seconds.items()}
 
 
