@@ -22,7 +22,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	grep -A1000 '^uv==' requirements-dev.lock | sed '/^    # via/,$$d' > $(VENV)/uv.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(INSTALL) || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(INSTALL)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(INSTALL) || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(INSTALL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def setup(
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that is made now.")] = 4,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Partitions of the topic. Default: 4.", show_default=False)
+    ] = None,
     config: Config = None,
     source: SourceUrl = None,
     store: StoreUrl = None,

@@ -102,13 +102,23 @@ class KafkaWriter:
             self.close()
 
 
-def _require_topic(client: dict[str, Any], address: KafkaAddress, partitions: int | None) -> None:
+def ensure_topic(settings: SourceSettings, *, partitions: int | None = None) -> bool:
+    """Make the topic of `settings.url` with `partitions` (default 4) where it is missing; whether it was made.
+
+    Raises UsageError for a wrong URL, or where the topic has another number of partitions; SourceError."""
+    address = kafka_address(settings.url)
+    return _require_topic(connection(settings, address), address, partitions)
+
+
+def _require_topic(client: dict[str, Any], address: KafkaAddress, partitions: int | None) -> bool:
     """Make the topic where it is missing; hold it to the wished partitions where it is there."""
+    made = False
     with failing(address, "making"):
         admin = KafkaAdminClient(**client)
         try:
             (found,) = admin.describe_topics([address.topic])
             if not found["partitions"]:
+                made = True
                 topic = NewTopic(
                     address.topic,
                     num_partitions=partitions or DEFAULT_PARTITIONS,
@@ -128,3 +138,4 @@ def _require_topic(client: dict[str, Any], address: KafkaAddress, partitions: in
             expected=f"the {partitions} of --partitions",
             mend="leave --partitions away, or ship to a new topic",
         )
+    return made

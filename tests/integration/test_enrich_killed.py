@@ -141,7 +141,7 @@ def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
 
     # Paced, so that lines keep arriving all through the kills.
     sender = threading.Thread(
-        target=ship, args=(lines, settings.source.url), kwargs={"rate": 1_500.0, "settings": settings.source}
+        target=ship, args=(lines, settings.source.url), kwargs={"labels": None, "path": "access.log", "rate": 1_500.0}
     )
     sender.start()
     for number, point in enumerate(points):
