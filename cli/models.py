@@ -1,9 +1,64 @@
-"""`oddlog models`."""
+"""`oddlog models`: what the registry holds."""
 
 from __future__ import annotations
 
+import datetime as dt
+
 import typer
+
+from cli.console import Config, Json, RegistryUrl, emit_json, err, settings_from, show_table, verb
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
+    app.command("models")(models)
+
+
+@verb
+def models(config: Config = None, registry: RegistryUrl = None, json: Json = False) -> None:
+    """List the registered versions, newest first: algorithm, aliases, status, quality, threshold."""
+    settings = settings_from(config, registry=registry)
+    from oddlog.connectors.registry import open_registry
+
+    versions = open_registry(settings.registry).versions()
+    if json:
+        emit_json(
+            [
+                {
+                    "version": v.version,
+                    "algorithm": v.algorithm,
+                    "aliases": list(v.aliases),
+                    "status": v.tags.get("status"),
+                    "quality": float(v.tags["quality"]) if "quality" in v.tags else None,
+                    "quality_basis": v.tags.get("quality_basis"),
+                    "threshold": v.threshold.model_dump(mode="json") if v.threshold else None,
+                    "run_id": v.run_id,
+                    "created": _created(v.created_ms).isoformat(),
+                }
+                for v in versions
+            ]
+        )
+        return
+    if not versions:
+        err.print(f"no version of {settings.registry.model} is registered at {settings.registry.url}: oddlog train")
+        return
+    show_table(
+        None,
+        ["version", "algorithm", "aliases", "status", "quality", "threshold", "created (UTC)"],
+        [
+            (
+                v.version,
+                v.algorithm,
+                ", ".join(v.aliases),
+                v.tags.get("status", ""),
+                f"{float(v.tags['quality']):.3f} on {v.tags.get('quality_basis', '?')}" if "quality" in v.tags else "",
+                f"{v.threshold.value:.4g}" if v.threshold else "",
+                f"{_created(v.created_ms):%Y-%m-%d %H:%M}",
+            )
+            for v in versions
+        ],
+    )
+
+
+def _created(milliseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)

@@ -1,9 +1,117 @@
-"""`oddlog train`."""
+"""`oddlog train`: from the stored events to a registered candidate."""
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, settings_from, show_table, verb
+from cli.stages import stages
+
+if TYPE_CHECKING:
+    from oddlog.settings import Settings
+    from training.train import TrainResult
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+Since = Annotated[
+    dt.datetime | None,
+    typer.Option(help="Events from this time on, UTC.", formats=TIMES, metavar="TIME", show_default=False),
+]
+Until = Annotated[
+    dt.datetime | None,
+    typer.Option(help="Events before this time, UTC.", formats=TIMES, metavar="TIME", show_default=False),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
+    app.command("train")(train)
+
+
+@verb
+def train(
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="iforest, autoencoder or surprise. Beats train.algorithm.", show_default=False),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Alerts to see, as in 20/day. Beats train.budget.", show_default=False)
+    ] = None,
+    fit_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the events to fit on, oldest first. Beats train.fit_share.", show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Beats train.seed.", show_default=False)] = None,
+    config: Config = None,
+    store: StoreUrl = None,
+    registry: RegistryUrl = None,
+    json: Json = False,
+) -> None:
+    """Fit a detector on the stored events, evaluate it, and register it in MLflow as a candidate."""
+    chosen = {"algorithm": algorithm, "budget": budget, "fit_share": fit_share, "seed": seed}
+    settings = settings_from(config, store=store, registry=registry, train=chosen)
+    with stages(quiet=json) as tell:
+        from training.train import train as run
+
+        result = run(settings, since=_utc(since), until=_utc(until), progress=tell)
+    if json:
+        emit_json(_document(settings, result))
+    else:
+        _tell(settings, result)
+
+
+def _utc(time: dt.datetime | None) -> dt.datetime | None:
+    return None if time is None else time.replace(tzinfo=dt.UTC)
+
+
+def _document(settings: Settings, result: TrainResult) -> dict[str, object]:
+    from oddlog.connectors.mlflow_connection import ui_command
+
+    return {
+        "model": settings.registry.model,
+        "version": result.version,
+        "run_id": result.run_id,
+        "algorithm": result.algorithm,
+        "events": result.events,
+        "metrics": result.metrics,
+        "threshold": result.threshold.model_dump(mode="json"),
+        "model_digest": result.model_digest,
+        "dataset_digest": result.dataset_digest,
+        "ui": ui_command(settings.registry),
+    }
+
+
+def _tell(settings: Settings, result: TrainResult) -> None:
+    from oddlog.connectors.mlflow_connection import ui_command
+
+    metrics, threshold = result.metrics, result.threshold
+    out.print(
+        f"[bold]version {result.version}[/] of {settings.registry.model}: {result.algorithm} on {result.events:,} "
+        "events, a candidate now",
+        highlight=False,
+    )
+    rows = [
+        ("run", result.run_id),
+        ("threshold", f"{threshold.value:.6g}, {threshold.expected_per_day:.1f} alerts a day (budget "
+         f"{threshold.budget_per_day:g})"),
+        ("graph against reference", f"{metrics['graph/largest_score_difference']:.2g} at most, over "
+         f"{metrics['graph/rows_compared']:,.0f} rows"),
+    ]  # fmt: skip
+    if "labels/average_precision" in metrics:
+        rows.append(
+            ("against labels", f"average precision {metrics['labels/average_precision']:.3f}, recall "
+             f"{metrics['labels/recall_at_budget']:.3f} and precision {metrics['labels/precision_at_budget']:.3f} "
+             f"at the budget ({metrics['labels/attacks']:,.0f} attack events)")
+        )  # fmt: skip
+    if "planted/average_precision" in metrics:
+        rows.append(
+            ("against planted attacks", f"average precision {metrics['planted/average_precision']:.3f}, "
+             f"{metrics['planted/detected']:.0%} of the instances with an alert")
+        )  # fmt: skip
+    show_table(None, ["", "found"], rows)
+    out.print(f"look at it: {ui_command(settings.registry)}", highlight=False, soft_wrap=True)
+    out.print("promote it: oddlog promote", highlight=False)
