@@ -104,7 +104,10 @@ async def score_raw_lines(request: Request, version: Version = None) -> Response
 
 async def models(request: Request) -> Response:
     """Champion, previous and challenger, what else is held, what was refused and why, and the registry's state."""
-    return _json(_backend(request).models())
+    backend = _backend(request)
+    if backend.shelf.champion() is None:
+        await backend.look_again()
+    return _json(backend.models())
 
 
 async def baseline(request: Request, version: HeldVersion) -> Response:
@@ -243,6 +246,4 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first.get("loc", ()))
     found = f"{where}: {first.get('msg', 'invalid')}"
-    return await _refused(
-        request, Refusal(422, found, expected="as GET /docs.json says", mend="GET /docs.json")
-    )
+    return await _refused(request, Refusal(422, found, expected="as GET /docs.json says", mend="GET /docs.json"))

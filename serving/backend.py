@@ -31,16 +31,16 @@ class Backend:
     async def choose(self, version: str | None) -> tuple[Held, str]:
         """The version asked for (None: the champion), and who is champion now. Raises Refusal (404, 503).
 
-        Another worker may have seen a promotion before this one has: an unknown version is looked for first.
+        Another worker may have seen a promotion before this one has: what is missing here is looked for first.
         """
+        try:
+            return self.shelf.choose(version)
+        except ScorerError:
+            await self.look_again()
         try:
             return self.shelf.choose(version)
         except ScorerUnavailable:
             raise self.not_ready() from None
-        except ScorerError:
-            await anyio.to_thread.run_sync(self.follower.look, LOOK_AGAIN_SECONDS)
-        try:
-            return self.shelf.choose(version)
         except ScorerError:
             held = ", ".join(self.shelf.versions())
             raise Refusal(
@@ -49,6 +49,11 @@ class Backend:
                 expected=f"one of {held}: champion, previous and challenger are held",
                 mend="name no version to have the champion; GET /v1/models lists what is held",
             ) from None
+
+    async def look_again(self) -> None:
+        """Look at the registry for something that is missing here; not at one that is away: it may answer slowly."""
+        if self.follower.view.reachable:
+            await anyio.to_thread.run_sync(self.follower.look, LOOK_AGAIN_SECONDS)
 
     def not_ready(self) -> Refusal:
         """Why there is no champion to score with: 503."""
@@ -68,9 +73,7 @@ class Backend:
         if view.reachable is None:
             found, mend = "the registry has not answered yet", "wait for /readyz"
         elif not view.reachable:
-            found = (
-                f"the registry is away, and no verified model is cached: {(view.error or '').splitlines()[0]}"
-            )
+            found = f"the registry is away, and no verified model is cached: {(view.error or '').splitlines()[0]}"
             mend = "start the registry; see ODDLOG_REGISTRY__URL"
         else:
             found, mend = (
@@ -139,9 +142,7 @@ class Backend:
             "baseline_digest": card.baseline_digest,
             "feature_digest": card.feature_digest,
             "model_digest": card.model_digest,
-            "fitted_on": card.dataset.model_dump(
-                include={"since", "fit_until", "until", "events", "clients"}
-            ),
+            "fitted_on": card.dataset.model_dump(include={"since", "fit_until", "until", "events", "clients"}),
             "oddlog_version": card.oddlog_version,
             "created_at": card.created_at,
         }

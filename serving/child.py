@@ -129,7 +129,7 @@ def service_environment(settings: Settings, folder: Path, *, access_log: bool = 
     environment |= {
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_CONFIG_OPTIONS": f"api_server.logging.access.enabled={str(access_log).lower()}",
+        "BENTOML_CONFIG_OPTIONS": f"services.oddlog.logging.access.enabled={str(access_log).lower()}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",
         "ODDLOG_CONFIG": str(empty),

@@ -118,9 +118,7 @@ class AliasFollower:
                 roles = self._ask()
             except RegistryError as error:
                 self._away(error)
-            except (
-                Exception
-            ) as error:  # a follower that died would leave the service with an old model for ever
+            except Exception as error:  # a follower that died would leave the service with an old model for ever
                 log.exception("looking at the registry failed")
                 self._away(RegistryError(f"{type(error).__name__}: {error}"))
             else:
@@ -201,9 +199,7 @@ class AliasFollower:
             self._settled = self._settled or champion is not None
             now_served = self._shelf.champion()
             from_cache = self.view.from_cache and (
-                champion is None
-                or now_served is None
-                or self._loaded.get(champion.version) != key_of(champion)
+                champion is None or now_served is None or self._loaded.get(champion.version) != key_of(champion)
             )
             self.view = View(
                 reachable=True,
@@ -212,9 +208,7 @@ class AliasFollower:
                 from_cache=from_cache,
             )
         self._retire({found.version for found in roles.values()})
-        usable = {
-            role: found for role, found in roles.items() if self._loaded.get(found.version) == key_of(found)
-        }
+        usable = {role: found for role, found in roles.items() if self._loaded.get(found.version) == key_of(found)}
         if CHAMPION in usable and usable != self._remembered:
             self._cache.remember(usable)
             self._remembered = usable
@@ -229,9 +223,7 @@ class AliasFollower:
             self._hold(found)
         except OddlogError as error:
             self._note_failure(role, found, error)
-        except (
-            Exception
-        ) as error:  # an artifact of a stranger may fail in any way; the others are served still
+        except Exception as error:  # an artifact of a stranger may fail in any way; the others are served still
             log.exception("loading version %s failed", found.version)
             self._note_failure(role, found, ArtifactError(f"{type(error).__name__}: {error}"))
         else:
@@ -246,9 +238,7 @@ class AliasFollower:
         what = RefusedVersion(found.version, role, error.found, error.expected, error.mend, _now())
         self._failed[key] = _Failure(what, attempts, time.monotonic() + pause)
         if before is None or before.what.found != error.found:
-            log.error(
-                "version %s (%s) is refused, the model in place goes on: %s", found.version, role, error.found
-            )
+            log.error("version %s (%s) is refused, the model in place goes on: %s", found.version, role, error.found)
             self._observer.refused(found.version)
 
     def _hold(self, found: ModelVersion) -> None:
@@ -271,9 +261,7 @@ class AliasFollower:
             if before is not None and before.version == champion.version:
                 return
             self._shelf.set_champion(champion.version)
-        log.info(
-            "champion is version %s (before: %s)", champion.version, before.version if before else "none"
-        )
+        log.info("champion is version %s (before: %s)", champion.version, before.version if before else "none")
         self._observer.swapped(champion.version, before.version if before else None)
 
     def _retire(self, named: set[str]) -> None:
@@ -297,6 +285,7 @@ class FollowerThread:
         self._seconds = seconds
         self._patience = patience
         self._first = threading.Event()
+        self._settled = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="oddlog-follower", daemon=True)
         self._fallback = threading.Thread(target=self._wait_for_first, name="oddlog-fallback", daemon=True)
@@ -306,6 +295,10 @@ class FollowerThread:
         self._thread.start()
         self._fallback.start()
 
+    def wait_until_settled(self) -> None:
+        """Return once the registry has told what to serve, or the cache was tried because it did not in time."""
+        self._settled.wait()
+
     def stop(self) -> None:
         """End after the look that is under way; does not wait for it."""
         self._stop.set()
@@ -314,11 +307,15 @@ class FollowerThread:
         while not self._stop.is_set():
             self._follower.look()
             self._first.set()
+            self._settled.set()
             self._stop.wait(self._seconds * random.uniform(0.8, 1.2))
 
     def _wait_for_first(self) -> None:
         if not self._first.wait(self._patience):
-            self._follower.use_cache(f"the registry has not answered for {self._patience:g} s")
+            try:
+                self._follower.use_cache(f"the registry has not answered for {self._patience:g} s")
+            finally:
+                self._settled.set()
 
 
 @dataclass(frozen=True, slots=True)

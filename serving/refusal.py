@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -37,16 +38,15 @@ def columns_that_differ(found: Iterable[str], expected: Iterable[str]) -> str | 
     True
     """
     names, wanted = list(found), list(expected)
-    missing = [name for name in wanted if name not in names]
-    extra = sorted(set(names) - set(wanted))
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) < 1_000 else []
+    counts = Counter(names)
+    missing = [name for name in wanted if name not in counts]
+    extra = sorted(set(counts) - set(wanted))
+    twice = sorted(name for name, count in counts.items() if count > 1)
     parts = [
         f"{label}: {_some(some)}"
         for label, some in (("missing", missing), ("not a feature", extra), ("given twice", twice))
         if some
     ]
-    if not parts and len(names) != len(wanted):
-        parts.append("names given twice")
     return "; ".join(parts) or None
 
 

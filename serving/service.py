@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 
+import anyio.to_thread
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
 from starlette.exceptions import HTTPException
@@ -63,6 +64,12 @@ class OddlogScorer:
         app.state.backend = self.backend
         self._thread = FollowerThread(follower, SETTINGS.serve.poll_seconds)
         self._thread.start()
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's own types are not followed
+    async def settle(self) -> None:
+        """Take requests only when it is known what to serve: a worker without a model would fail what another,
+        which is ready, would have answered. Without any model, too, requests are answered after this."""
+        await anyio.to_thread.run_sync(self._thread.wait_until_settled)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML's own types are not followed
     def stop(self) -> None:

@@ -1,0 +1,451 @@
+"""A real `bentoml serve` over a real MLflow: promotion while it runs, broken versions, a registry that goes away."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+
+from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun, log_training
+from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry, open_registry
+from oddlog.detectors.catalogue import create
+from oddlog.errors import ScorerError, ScorerUnavailable
+from oddlog.events.logfile import records_from_lines
+from oddlog.events.parse import parse
+from oddlog.features.compute import fit_features
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.artifact import make_golden, write_artifact
+from oddlog.scoring.calibration import fit_calibration, severity
+from oddlog.scoring.card import DatasetInfo
+from oddlog.scoring.model import Model
+from oddlog.scoring.reference import make_reference
+from oddlog.scoring.threshold import fit_threshold
+from oddlog.settings import RegistrySettings, ScorerSettings, ServeSettings, Settings
+from oddlog.simulation.traffic import simulate
+from serving.child import ServiceChild, service_environment, start_service
+from serving.client import HttpScorer
+from serving.scorers import open_scorer
+
+NAMES = list(FEATURE_NAMES)
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 180.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """The first true answer of `condition`."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(0.05)
+    pytest.fail(f"not within {DEADLINE:g} s: {what}")
+
+
+def make_artifact(folder: Path, seed: int) -> tuple[Path, pl.DataFrame]:
+    """A model fitted on simulated traffic, by the simplest detector, and the events it was fitted on."""
+    lines = simulate(seed=seed, lines=4_000, days=1.0, attack_share=0.05).lines
+    events = parse(records_from_lines([line.encode() for line in lines])).events
+    baseline, data = fit_features(events)
+    detector = create("surprise").fit(data, seed=0)  # type: ignore[arg-type]
+    scores = detector.score(data.features)
+    calibration = fit_calibration(scores)
+    since, until = events["@timestamp"].min(), events["@timestamp"].max()
+    assert isinstance(since, dt.datetime)
+    assert isinstance(until, dt.datetime)
+    artifact = folder / uuid.uuid4().hex
+    write_artifact(
+        artifact,
+        detector=detector,
+        baseline=baseline,
+        typical=dict(zip(NAMES, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
+        calibration=calibration,
+        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
+        dataset=DatasetInfo(
+            digest="d" * 32,
+            since=since,
+            fit_until=until,
+            until=until,
+            events=events.height,
+            clients=events["source.address"].n_unique(),
+            source="simulated",
+        ),
+        reference=make_reference(data.features, NAMES, scores, severity(calibration, scores), points=50),
+        golden=make_golden(detector, data.features, scores),
+        seed=0,
+        created_at=dt.datetime.now(dt.UTC),
+    )
+    return artifact, events
+
+
+def register(settings: RegistrySettings, artifact: Path, events: pl.DataFrame) -> str:
+    """Log and register it, as a training does; the version."""
+    snapshot = artifact.with_suffix(".parquet")
+    events.write_parquet(snapshot)
+    model = Model.load(artifact)
+    version = log_training(
+        settings,
+        TrainingRun(
+            name=artifact.name,
+            started_at=dt.datetime.now(dt.UTC),
+            tags={"algorithm": "surprise", "status": "candidate"},
+            parameters={},
+            metrics={},
+            figures={},
+            documents={},
+            dataset=LoggedDataset(events, snapshot, "d" * 32, "simulated", "training"),
+            artifact=artifact,
+            description="A model of a test.",
+            example=np.zeros((2, len(NAMES)), dtype=np.float32),
+            threshold=model.card.threshold,
+        ),
+    )
+    return version.version
+
+
+class House:
+    """An embedded registry with three versions: two sound ones, 1 and 2, and a broken one, 3."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = Settings(
+            registry=RegistrySettings(
+                url=f"sqlite:///{folder}/mlflow.db",
+                artifacts=f"{folder}/artifacts",
+                cache_dir=folder / "cache",
+            ),
+            serve=ServeSettings(poll_seconds=0.2),
+            scorer=ScorerSettings(attempts=2, timeout=5.0),
+        )
+        self.models: dict[str, Model] = {}
+        for seed in (1, 2):
+            artifact, events = make_artifact(folder, seed)
+            self.models[register(self.settings.registry, artifact, events)] = Model.load(artifact)
+        cards = set((folder / "artifacts").rglob("card.json"))
+        broken = shutil.copytree(artifact, folder / uuid.uuid4().hex)
+        version = register(self.settings.registry, broken, events)
+        (card,) = set((folder / "artifacts").rglob("card.json")) - cards
+        card.write_text(card.read_text().replace('"seed": 0', '"seed": 1'))
+        assert [*self.models, version] == ["1", "2", "3"]
+
+    @property
+    def registry(self) -> Registry:
+        return open_registry(self.settings.registry)
+
+    def promote(self, version: str) -> None:
+        """As `oddlog promote` does it: previous first, then champion."""
+        registry = self.registry
+        if (before := registry.by_alias(CHAMPION)) is not None:
+            registry.set_alias(PREVIOUS, before.version)
+        registry.set_alias(CHAMPION, version)
+
+    def reset(self) -> None:
+        for alias in (CHAMPION, PREVIOUS):
+            self.registry.delete_alias(alias)
+        shutil.rmtree(self.settings.registry.cache_dir, ignore_errors=True)
+
+    def serve(self, folder: Path, *, ready: bool = True, workers: int = 1) -> Any:
+        serve = self.settings.serve.model_copy(update={"workers": workers})
+        settings = self.settings.model_copy(update={"serve": serve})
+        return start_service(settings, free_port(), folder=folder, ready=ready)
+
+    def scorer(self, child: ServiceChild) -> HttpScorer:
+        return HttpScorer(self.settings.scorer.model_copy(update={"url": child.url}))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture
+def house(built: House) -> House:
+    """With no alias set and nothing cached."""
+    built.reset()
+    return built
+
+
+def features(rows: int) -> Any:
+    return (np.random.default_rng(rows).random((rows, len(NAMES))) * 6).astype(np.float32)
+
+
+def metric(child: ServiceChild, name: str) -> float:
+    for line in child.get("/metrics").text.splitlines():
+        if line.startswith(name + " "):
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
+def test_a_service_without_a_model_waits_for_a_promotion(house: House, tmp_path: Path) -> None:
+    with house.serve(tmp_path, ready=False) as child, house.scorer(child) as scorer:
+        assert child.get("/livez").status_code == 200
+        wait_for(lambda: child.get("/v1/models").json()["registry"]["reachable"], "a look at the registry")
+        answer = child.get("/readyz")
+        assert answer.status_code == 503
+        assert "oddlog train && oddlog promote" in answer.text
+        assert scorer.champion() is None
+        with pytest.raises(ScorerUnavailable, match="no version of model 'oddlog' is champion") as caught:
+            scorer.score(features(1), NAMES)
+        assert caught.value.mend == "oddlog train && oddlog promote"
+        house.promote("1")
+        child.wait_until_ready(DEADLINE)
+        assert scorer.champion() == "1"
+        assert scorer.score(features(1), NAMES).model_version == "1"
+        assert metric(child, "oddlog_model_swaps_total") == 0
+
+
+def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path: Path) -> None:
+    house.promote("1")
+    with house.serve(tmp_path) as child, house.scorer(child) as scorer:
+        rows = features(5_000)
+        for version in ("1", "2"):
+            if version == "2":
+                house.promote("2")
+                wait_for(lambda: scorer.champion() == "2", "version 2 as champion")
+            score, severities, odd, reasons = house.models[version].judge(rows)
+            found = scorer.score(rows, NAMES)
+            assert (found.model_version, found.champion) == (version, version)
+            np.testing.assert_array_equal(found.score, score)
+            np.testing.assert_array_equal(found.severity, severities)
+            np.testing.assert_array_equal(found.is_anomaly, odd)
+            assert found.reasons == reasons
+            assert scorer.baseline(version).digest == found.baseline_digest
+        # Who still has the lane of version 1 is served by it, and told who is champion.
+        old = scorer.score(rows[:10], NAMES, version="1")
+        assert (old.model_version, old.champion) == ("1", "2")
+        np.testing.assert_array_equal(old.score, house.models["1"].score(rows[:10]))
+        assert metric(child, "oddlog_model_swaps_total") == 1
+        assert metric(child, 'oddlog_events_scored_total{version="1"}') == 5_010
+
+        threshold = house.models["2"].card.threshold.model_copy(update={"version": "2", "value": -1e9})
+        house.registry.set_threshold("2", threshold)
+        wait_for(lambda: scorer.score(rows[:3], NAMES).threshold_version == "2", "the new threshold")
+        assert scorer.score(rows[:3], NAMES).is_anomaly.all()
+
+        house.promote("3")
+        told = wait_for(lambda: (told := scorer.models())["refused"] and told, "the broken version among the refused")
+        assert [(one["version"], one["role"]) for one in told["refused"]] == [("3", "champion")]
+        assert "digest" in told["refused"][0]["found"]
+        assert told["champion"]["version"] == "2"
+        assert told["detail"] == "version 2 goes on; the registry names 3"
+        assert scorer.score(rows[:3], NAMES).champion == "2"
+        assert child.get("/readyz").status_code == 200
+        assert metric(child, 'oddlog_models_refused_total{version="3"}') == 1
+        assert "version 3 (champion) is refused" in child.log_file.read_text()
+
+        house.registry.set_alias(CHAMPION, "1")
+        wait_for(lambda: scorer.champion() == "1", "the rollback")
+        with pytest.raises(ScorerError, match="no version '3'") as caught:
+            scorer.score(rows[:1], NAMES, version="3")
+        assert not isinstance(caught.value, ScorerUnavailable)
+        with pytest.raises(ScorerError, match=f"missing: {NAMES[0]}"):
+            scorer.score(rows[:1, 1:], NAMES[1:])
+
+
+def test_a_large_batch_is_scored_in_parts_by_one_version(house: House, tmp_path: Path) -> None:
+    house.promote("1")
+    with house.serve(tmp_path) as child, house.scorer(child) as scorer:
+        rows = features(40_000)
+        found = scorer.score(rows, NAMES)
+        np.testing.assert_array_equal(found.score, house.models["1"].score(rows))
+        assert set(found.reasons) == set(np.flatnonzero(found.is_anomaly).tolist())
+        assert len(scorer.score(rows[:0], NAMES).score) == 0
+
+
+def test_swaps_under_load_fail_nothing_and_mix_nothing(house: House, tmp_path: Path) -> None:
+    """Two workers, clients that name their version as the consumer does, and champions that change hands."""
+    house.promote("1")
+    rows = features(64)
+    expected = {version: model.score(rows) for version, model in house.models.items()}
+    wrong: list[str] = []
+    done = threading.Event()
+    answered = {"1": 0, "2": 0}
+
+    def consume(scorer: HttpScorer) -> None:
+        version = scorer.champion()
+        while not done.is_set():
+            try:
+                found = scorer.score(rows, NAMES, version=version)
+                if found.model_version != version:
+                    wrong.append(f"asked {version}, answered {found.model_version}")
+                if not np.array_equal(found.score, expected[found.model_version]):
+                    wrong.append(f"scores are not those of {found.model_version}")
+                answered[found.model_version] += 1
+                if found.champion != version:
+                    scorer.baseline(found.champion)
+                    version = found.champion
+            except Exception as error:
+                wrong.append(repr(error))
+
+    with house.serve(tmp_path, workers=2) as child, house.scorer(child) as scorer:
+        threads = [threading.Thread(target=consume, args=(scorer,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for champion in ("2", "1", "2"):
+                before = answered[champion]
+                house.promote(champion)
+                wait_for(lambda c=champion, b=before: answered[c] > b + 50, f"answers by version {champion}")  # type: ignore[misc]
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join(DEADLINE)
+    assert wrong == []
+
+
+@contextmanager
+def mlflow_server(house: House, port: int, log: Path) -> Iterator[None]:
+    """A real `mlflow server` over the same database."""
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", house.settings.registry.url, "--workers", "1"),
+    ]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+    def healthy() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health").is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_for(healthy, "mlflow server")
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_registry_that_goes_away_changes_nothing(house: House, tmp_path: Path) -> None:
+    house.promote("1")
+    house.promote("2")
+    rows = features(10)
+    port = free_port()
+    registry = house.settings.registry.model_copy(update={"url": f"http://127.0.0.1:{port}"})
+    settings = house.settings.model_copy(update={"registry": registry})
+    with ExitStack() as running:
+
+        def serve(name: str, *, ready: bool = True) -> tuple[ServiceChild, HttpScorer]:
+            started = start_service(settings, free_port(), folder=tmp_path / name, ready=ready)
+            child = running.enter_context(started)
+            return child, running.enter_context(house.scorer(child))
+
+        with mlflow_server(house, port, tmp_path / "mlflow.log"):
+            child, scorer = serve("before")
+            wait_for(lambda: scorer.models()["previous"], "the previous version")
+        wait_for(lambda: scorer.models()["registry"]["reachable"] is False, "the registry to be missed")
+        assert scorer.score(rows, NAMES).champion == "2"
+        assert child.get("/readyz").status_code == 200
+        assert metric(child, "oddlog_registry_up") == 0
+        assert "goes on; the registry is away" in scorer.models()["detail"]
+        child.stop()
+
+        child, scorer = serve("after")
+        found = scorer.score(rows, NAMES)
+        assert (found.model_version, found.champion) == ("2", "2")
+        np.testing.assert_array_equal(found.score, house.models["2"].score(rows))
+        told = scorer.models()
+        assert told["registry"]["serving_from_cache"] is True
+        assert told["previous"]["version"] == "1"
+        assert "comes from the cache" in told["detail"]
+        assert metric(child, "oddlog_serving_from_cache") == 1
+        with mlflow_server(house, port, tmp_path / "mlflow.log"):
+            wait_for(lambda: scorer.models()["registry"]["reachable"], "the registry again")
+            assert scorer.models()["registry"]["serving_from_cache"] is False
+            assert scorer.models()["detail"] == "version 2 is champion"
+        child.stop()
+
+        # A copy that was changed on disk is not served, whoever is away.
+        (card,) = registry.cache_dir.glob("*/2-*/card.json")
+        card.write_text(card.read_text().replace('"seed": 0', '"seed": 7'))
+        _, scorer = serve("damaged", ready=False)
+        with pytest.raises(ScorerUnavailable, match="no verified model is cached"):
+            scorer.champion()
+
+
+def test_bare_bentoml_serve_at_the_root_in_a_home_that_cannot_be_written(house: House, tmp_path: Path) -> None:
+    """`bentoml serve`, nothing else typed: the service is declared in pyproject.toml."""
+    house.promote("1")
+    port = free_port()
+    environment = service_environment(house.settings, tmp_path)
+    environment |= {"HOME": "/proc/nowhere", "BENTOML_PORT": str(port), "BENTOML_HOST": "127.0.0.1"}
+    environment.pop("BENTOML_DO_NOT_TRACK")
+    log = tmp_path / "bare.log"
+    bentoml = Path(sys.executable).with_name("bentoml")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [bentoml, "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    with ServiceChild(process, f"http://127.0.0.1:{port}", log) as child:
+        child.wait_until_ready()
+        with house.scorer(child) as scorer:
+            assert scorer.champion() == "1"
+        documented = child.get("/docs.json").json()["paths"]
+        assert {"/v1/score", "/v1/score/lines", "/v1/models", "/readyz"} <= set(documented)
+    with pytest.raises(httpx.TransportError):
+        child.get("/livez")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+
+
+def test_a_scorer_in_process_follows_the_same_registry(house: House) -> None:
+    settings = house.settings.model_copy(update={"scorer": ScorerSettings(url="local:")})
+    scorer = open_scorer(settings)
+    assert scorer.champion() is None
+    house.promote("1")
+    wait_for(lambda: scorer.champion() == "1", "the champion")
+    rows = features(10)
+    np.testing.assert_array_equal(scorer.score(rows, NAMES).score, house.models["1"].score(rows))
+    # Any registered version can be had, champion or not; a broken one cannot.
+    found = scorer.score(rows, NAMES, version="2")
+    assert (found.model_version, found.champion) == ("2", "1")
+    with pytest.raises(ScorerError, match="holds no version '9'"):
+        scorer.baseline("9")
+    scorer.close()
+
+
+def test_a_service_that_is_away_is_unavailable(house: House) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with HttpScorer(ScorerSettings(url=url, attempts=2)) as scorer:
+        for ask in (scorer.champion, lambda: scorer.score(features(1), NAMES), lambda: scorer.baseline("1")):
+            with pytest.raises(ScorerUnavailable, match="no answer from the scorer") as caught:
+                ask()
+            assert url in caught.value.found
+
+
+def test_a_child_that_cannot_start_says_why(house: House, tmp_path: Path) -> None:
+    settings = house.settings.model_copy(deep=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = int(taken.getsockname()[1])
+        with (
+            pytest.raises(ScorerUnavailable, match="exit code") as caught,
+            start_service(settings, port, folder=tmp_path),
+        ):
+            pass
+    assert "serve.log" in str(caught.value)

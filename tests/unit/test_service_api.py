@@ -1,0 +1,347 @@
+"""The HTTP routes in this process, over a real model: what each answers, and what it says to a mistake."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import orjson
+import pytest
+from fastapi import FastAPI
+
+from oddlog.connectors.registry import open_registry
+from oddlog.detectors.catalogue import create
+from oddlog.events.logfile import records_from_lines
+from oddlog.events.parse import parse
+from oddlog.features.baseline import Baseline
+from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.features.declaration import FEATURE_NAMES, feature_digest
+from oddlog.scoring.artifact import make_golden, write_artifact
+from oddlog.scoring.calibration import fit_calibration, severity
+from oddlog.scoring.card import DatasetInfo
+from oddlog.scoring.model import Model
+from oddlog.scoring.reference import make_reference
+from oddlog.scoring.shelf import ModelShelf
+from oddlog.scoring.threshold import fit_threshold
+from oddlog.settings import RegistrySettings, ServeSettings
+from oddlog.simulation.traffic import simulate
+from serving.api import make_app
+from serving.backend import Backend
+from serving.follow import AliasFollower
+from serving.metrics import service_metrics
+from serving.wire import ARROW, METADATA, decode_scores, encode_matrix
+
+NAMES = list(FEATURE_NAMES)
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[bytes]:
+    simulated = simulate(seed=3, lines=4_000, days=1.0, attack_share=0.05)
+    return [line.encode() for line in simulated.lines]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> Model:
+    """A detector fitted on simulated traffic, written and loaded as everywhere."""
+    folder = tmp_path_factory.mktemp("model") / "artifact"
+    events = parse(records_from_lines(lines)).events
+    baseline, data = fit_features(events)
+    detector = create("surprise").fit(data, seed=0)  # type: ignore[arg-type]
+    scores = detector.score(data.features)
+    calibration = fit_calibration(scores)
+    since, until = events["@timestamp"].min(), events["@timestamp"].max()
+    assert isinstance(since, dt.datetime)
+    assert isinstance(until, dt.datetime)
+    write_artifact(
+        folder,
+        detector=detector,
+        baseline=baseline,
+        typical=dict(zip(NAMES, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
+        calibration=calibration,
+        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
+        dataset=DatasetInfo(
+            digest="d" * 32,
+            since=since,
+            fit_until=until,
+            until=until,
+            events=events.height,
+            clients=events["source.address"].n_unique(),
+            source="simulated",
+        ),
+        reference=make_reference(data.features, NAMES, scores, severity(calibration, scores), points=50),
+        golden=make_golden(detector, data.features, scores),
+        seed=0,
+        created_at=dt.datetime.now(dt.UTC),
+    )
+    return Model.load(folder)
+
+
+@pytest.fixture
+def backend(model: Model, tmp_path: Path) -> Backend:
+    """A service that holds the model as champion 2 and as previous 1; its registry knows no others."""
+    empty = empty_backend(tmp_path)
+    for version in ("1", "2"):
+        empty.shelf.hold(version, model)
+    empty.shelf.set_champion("2")
+    return empty
+
+
+def empty_backend(folder: Path) -> Backend:
+    settings = RegistrySettings(url=f"sqlite:///{folder}/none.db", cache_dir=folder / "cache")
+    shelf = ModelShelf(settings.model)
+    follower = AliasFollower(settings, shelf, registry=lambda: open_registry(settings))
+    serve = ServeSettings(max_rows=2_000, max_bytes=400_000)
+    return Backend(serve, shelf, follower, service_metrics())
+
+
+class Client:
+    """Requests to the application, one at a time, without a server."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.app: FastAPI = make_app()
+        self.app.state.backend = backend
+
+    def __call__(self, method: str, path: str, **how: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                return await client.request(method, path, **how)
+
+        return anyio.run(ask)
+
+    def post(self, path: str, content: Any, media: str | None, **how: Any) -> httpx.Response:
+        headers = {**({} if media is None else {"content-type": media}), **how.pop("headers", {})}
+        return self("POST", path, content=content, headers=headers, **how)
+
+
+@pytest.fixture
+def client(backend: Backend) -> Client:
+    return Client(backend)
+
+
+def matrix(rows: int, seed: int = 0) -> Any:
+    return (np.random.default_rng(seed).random((rows, len(NAMES))) * 6).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 2_000])
+def test_arrow_and_json_give_what_the_model_gives(client: Client, model: Model, rows: int) -> None:
+    features = matrix(rows)
+    features[:1, 3] = np.nan
+    score, severities, odd, reasons = model.judge(features)
+    shuffled = list(reversed(NAMES))
+    answer = client.post("/v1/score", encode_matrix(features[:, ::-1], shuffled), ARROW)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == ARROW
+    found = decode_scores(answer.content)
+    np.testing.assert_array_equal(found.score, score)
+    np.testing.assert_array_equal(found.severity, severities)
+    np.testing.assert_array_equal(found.is_anomaly, odd)
+    assert found.reasons == reasons
+    assert (found.model_version, found.champion) == ("2", "2")
+    assert found.threshold == model.card.threshold.value
+    body = orjson.dumps({"columns": NAMES, "rows": features.tolist()})  # NaN becomes null, which stands for the same
+    if len(body) > 400_000:
+        return
+    document = client.post("/v1/score", body, "application/json; charset=utf-8").json()
+    assert set(document["model"]) == set(METADATA)
+    np.testing.assert_array_equal(np.array(document["score"], np.float32), score)
+    assert document["is_anomaly"] == odd.tolist()
+    assert {row for row, some in enumerate(document["reasons"]) if some} == set(reasons)
+
+
+def test_a_version_can_be_named_and_every_answer_names_the_champion(client: Client) -> None:
+    body = encode_matrix(matrix(2), NAMES)
+    found = decode_scores(client.post("/v1/score?version=1", body, ARROW).content)
+    assert (found.model_version, found.champion) == ("1", "2")
+    named = orjson.dumps({"columns": NAMES, "rows": [[0] * 16], "version": "1"})
+    assert client.post("/v1/score", named, "application/json").json()["model"]["model_version"] == "1"
+
+
+RIGHT = {"columns": NAMES, "rows": [[0.0] * 16]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "media", "status", "says"),
+    [
+        ("/v1/score", b"{}", None, 415, "no content type"),
+        ("/v1/score", b"x", "application/x-www-form-urlencoded", 415, "form-urlencoded"),
+        ("/v1/score", b"\x80\x04", "application/vnd.bentoml+pickle", 415, "pickle"),
+        ("/v1/score", b"--x\r\nbroken", "multipart/form-data; boundary=x", 415, "multipart"),
+        ("/v1/score", b"{", "application/json", 400, "not JSON"),
+        ("/v1/score", b"{}", "application/json", 422, "columns"),
+        ("/v1/score", b"", ARROW, 400, "empty"),
+        ("/v1/score", encode_matrix(matrix(4), NAMES)[:-100], ARROW, 400, "no whole Arrow"),
+        ("/v1/score", encode_matrix(matrix(4)[:, 1:], NAMES[1:]), ARROW, 422, f"missing: {NAMES[0]}"),
+        ("/v1/score", encode_matrix(matrix(2_001), NAMES), ARROW, 413, "2,001 rows"),
+        ("/v1/score", b"x" * 400_001, ARROW, 413, "more than 400,000 bytes"),
+        ("/v1/score", encode_matrix(matrix(1) + np.float32(np.inf), NAMES), ARROW, 422, "infinite"),
+        ("/v1/score?version=9", encode_matrix(matrix(1), NAMES), ARROW, 404, "no version '9'"),
+        ("/v1/score?version=", encode_matrix(matrix(1), NAMES), ARROW, 404, "no version ''"),
+        ("/v1/score", orjson.dumps({**RIGHT, "version": "x" * 5_000}), "application/json", 404, "no version"),
+        ("/v1/score/lines", b"x", "application/octet-stream", 415, "octet-stream"),
+        ("/v1/score/lines", b"[]", "application/json", 422, "a list"),
+        ("/v1/score/lines", b"\n" * 2_001, "text/plain", 413, "2,001 rows"),
+    ],
+)
+def test_a_mistake_is_told_with_what_was_expected(
+    client: Client, path: str, body: bytes, media: str | None, status: int, says: str
+) -> None:
+    answer = client.post(path, body, media)
+    assert answer.status_code == status
+    problem = answer.json()
+    assert set(problem) == {"found", "expected", "mend"}
+    assert says in problem["found"]
+    assert all(0 < len(text) < 1_500 for text in problem.values())
+
+
+def test_an_unknown_version_names_those_that_are_held(client: Client) -> None:
+    for path in ("/v1/models/9/baseline", "/v1/models/9/card"):
+        answer = client("GET", path)
+        assert answer.status_code == 404
+        assert "1, 2" in answer.json()["expected"]
+
+
+def test_a_compressed_body_is_refused(client: Client) -> None:
+    answer = client.post("/v1/score", b"\x1f\x8b", ARROW, headers={"content-encoding": "gzip"})
+    assert answer.status_code == 415
+    assert "gzip" in answer.json()["found"]
+
+
+def test_a_body_that_never_ends_is_refused(client: Client) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 1_000 * 100_000:
+            sent += 100_000
+            yield b"x" * 100_000
+
+    answer = client.post("/v1/score", endless(), ARROW)
+    assert answer.status_code == 413
+    assert sent < 10_000_000
+
+
+def test_a_wrong_method_or_path_is_told_in_the_same_form(client: Client) -> None:
+    answer = client("GET", "/v1/score")
+    assert answer.status_code == 405
+    assert "Method Not Allowed" in answer.json()["found"]
+
+
+def test_log_lines_are_scored_as_the_stream_would(client: Client, model: Model, lines: list[bytes]) -> None:
+    body = b"\n".join([*lines[:300], b"garbage", b""]) + b"\r\n"
+    answer = client.post("/v1/score/lines", body, "text/plain")
+    assert answer.status_code == 200
+    document = answer.json()
+    told = document["lines"]
+    assert [one["line"] for one in told] == list(range(1, 303))
+    assert [one["status"] for one in told[300:]] == ["unparseable", "unparseable"]
+    assert told[300]["kind"] == "no_format"
+    assert "garbage" in told[300]["reason"]
+    events = parse(records_from_lines(lines[:300])).events
+    score, _, odd, reasons = model.judge(FeatureComputer(model.baseline).compute(events))
+    assert [one["score"] for one in told[:300]] == score.astype(float).tolist()
+    assert [one["is_anomaly"] for one in told[:300]] == odd.tolist()
+    assert {row for row in range(300) if told[row]["reasons"]} == set(reasons)
+    assert told[0]["client"] == events["source.address"][0]
+    as_json = client("POST", "/v1/score/lines", json={"lines": [line.decode() for line in lines[:3]]}).json()
+    assert as_json["lines"] == client.post("/v1/score/lines", b"\n".join(lines[:3]), "text/plain").json()["lines"]
+
+
+def test_no_lines_give_no_answers(client: Client) -> None:
+    answer = client.post("/v1/score/lines", b"", "text/plain")
+    assert (answer.status_code, answer.json()["lines"]) == (200, [])
+
+
+def test_the_baseline_is_fetched_once_by_its_digest(client: Client, model: Model) -> None:
+    answer = client("GET", "/v1/models/2/baseline")
+    assert Baseline.from_arrow(answer.content).digest == model.card.baseline_digest
+    tag = answer.headers["etag"]
+    assert tag == f'"{model.card.baseline_digest}"'
+    again = client("GET", "/v1/models/2/baseline", headers={"if-none-match": f'"x", {tag}'})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_models_schema_and_card_tell_what_is_served(client: Client, model: Model) -> None:
+    told = client("GET", "/v1/models").json()
+    assert told["champion"]["version"] == "2"
+    assert told["champion"]["threshold"]["value"] == model.card.threshold.value
+    assert [one["version"] for one in told["held"]] == ["1", "2"]
+    assert told["registry"]["reachable"] is None
+    assert client("GET", "/v1/models/1/card").json()["model_digest"] == model.card.model_digest
+    schema = client("GET", "/v1/schema").json()
+    assert schema["digest"] == feature_digest()
+    assert [feature["name"] for feature in schema["features"]] == NAMES
+
+
+def test_without_a_model_every_answer_says_what_is_missing(tmp_path: Path) -> None:
+    backend = empty_backend(tmp_path)
+    client = Client(backend)
+    body = encode_matrix(matrix(1), NAMES)
+    assert "not answered yet" in client.post("/v1/score", body, ARROW).json()["found"]
+    backend.follower.look()
+    for answer in (
+        client.post("/v1/score", body, ARROW),
+        client.post("/v1/score", orjson.dumps(RIGHT), "application/json"),
+        client.post("/v1/score/lines", b"x", "text/plain"),
+        client("GET", "/v1/models/1/baseline"),
+    ):
+        assert answer.status_code == 503
+        assert answer.json() == {
+            "found": "no version of model 'oddlog' is champion",
+            "expected": "a promoted model",
+            "mend": "oddlog train && oddlog promote",
+        }
+        assert int(answer.headers["retry-after"]) >= 1
+    told = client("GET", "/v1/models").json()
+    assert told["champion"] is None
+    assert told["registry"]["reachable"] is True
+    assert client("GET", "/v1/schema").status_code == 200
+
+
+def test_a_registry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "none.db").write_bytes(b"this is no database" * 100)
+    backend = empty_backend(tmp_path)
+    backend.follower.look()
+    answer = Client(backend).post("/v1/score", encode_matrix(matrix(1), NAMES), ARROW)
+    assert answer.status_code == 503
+    assert "the registry is away" in answer.json()["found"]
+    assert backend.follower.view.reachable is False
+
+
+@pytest.fixture
+def python() -> list[str]:
+    return [sys.executable, "-c"]
+
+
+def test_the_service_is_found_and_tells_its_makers_nothing(python: list[str], tmp_path: Path) -> None:
+    script = (
+        "import bentoml, sys\n"
+        "from bentoml._internal.utils.analytics import usage_stats\n"
+        "assert not usage_stats.do_not_track()\n"  # remembered, as BentoML's command line does
+        "from serving.service import OddlogScorer\n"
+        "assert usage_stats.do_not_track()\n"
+        "assert 'mlflow' not in sys.modules\n"
+        "paths = OddlogScorer.openapi_spec.asdict()['paths']\n"
+        "print(*sorted(path for path in paths if path.startswith('/v1')))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if "TRACK" not in name}
+    environment |= {"BENTOML_HOME": str(tmp_path / uuid.uuid4().hex)}
+    done = subprocess.run([*python, script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        "/v1/models",
+        "/v1/models/{version}/baseline",
+        "/v1/models/{version}/card",
+        "/v1/schema",
+        "/v1/score",
+        "/v1/score/lines",
+    ]
