@@ -78,8 +78,14 @@ def _crawl(
     first[begun] = True
     robots = first & (rng.random(rows) < 0.2)
     sitemap = ~robots & (rng.random(rows) < 0.006)
-    advertising = ~robots & ~sitemap & (rng.random(rows) < 0.004)
-    for chosen, group, code in ((robots, "robots", 200), (sitemap, "sitemap", 200), (advertising, "ads", 404)):
+    feed = ~robots & ~sitemap & (rng.random(rows) < 0.02)
+    advertising = ~robots & ~sitemap & ~feed & (rng.random(rows) < 0.004)
+    for chosen, group, code in (
+        (robots, "robots", 200),
+        (sitemap, "sitemap", 200),
+        (feed, "feed", 200),
+        (advertising, "ads", 404),
+    ):
         target[chosen], status[chosen] = site.block[group][0], code
     status[(rng.random(rows) < 0.0006) & (status == 200)] = 503
     fixed = np.zeros(rows, dtype=np.int64)
@@ -156,7 +162,7 @@ def passers(
 def feed_readers(
     rng: np.random.Generator, site: Site, start_ms: int, end_ms: int, count: int, addresses: list[str]
 ) -> Party:
-    """About `count` requests for the feeds; one unit a reader. Unchanged feeds are answered 304."""
+    """About `count` requests of feed readers; one unit a reader. Unchanged feeds are answered 304."""
     days = max((end_ms - start_ms) / DAY_MS, 0.05)
     readers = max(1, min(round(count / (days * 20)), len(addresses)))
     parts: list[Hits] = []
@@ -171,6 +177,11 @@ def feed_readers(
         target = int(site.index("feed", int(rng.random() < 0.3)))
         size = np.where(fresh, site.size[target] + (version % 7) * 311, 0)
         parts.append(hits(time=time, unit=reader, target=target, status=np.where(fresh, 200, 304), size=size))
+        # What is new they fetch, for those who read it there.
+        rows = np.flatnonzero(fresh & (version > 0) & (rng.random(len(time)) < 0.5))
+        for group, later in ((K.ARTICLE.name, 900), ("hero", 2_100)):
+            found = site.index(group, version[rows] - 1)
+            parts.append(hits(time=time[rows] + later, unit=reader, target=found, status=200, size=site.size[found]))
     return _party(parts, addresses[:readers], list(FEED_READERS), [np.arange(readers)], [agents])
 
 

@@ -54,8 +54,10 @@ def plant(
     if instances < 1:
         raise UsageError(f"instances is {instances}", expected="1 or more")
     traffic = _as_requests(events)
-    start_ms = int(traffic["time"][0])
-    end_ms = max(int(traffic["time"][-1]) + 1000, start_ms + 60_000)
+    times = events["@timestamp"].dt.epoch("ms")
+    start_ms = int(times.min())  # type: ignore[arg-type]
+    # The last whole second is within the period; a period of a moment gets a minute.
+    end_ms = max(int(times.max()) + 1000, start_ms + 60_000)  # type: ignore[arg-type]
     taken = events["source.address"].unique().to_list()
     addresses = AddressPool(stream(seed, "planted"), reserved=True, taken=taken)
     ground = read_ground(traffic, stream(seed, "planted", "ground"), addresses)

@@ -110,6 +110,7 @@ def test_events_that_no_line_could_hold_do_no_harm(events: pl.DataFrame) -> None
     )
     both = pl.concat([events.tail(500), odd])
     assert plant(both, seed=1, instances=1).height > 100
+    assert plant(odd, seed=1, instances=1).height > 100
 
 
 def test_what_cannot_be_planted_is_refused(events: pl.DataFrame) -> None:
