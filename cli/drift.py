@@ -88,14 +88,16 @@ def drift(
         show_table(
             f"{result.events:,} events from {result.since:%Y-%m-%d %H:%M:%S} to "
             f"{result.until:%Y-%m-%d %H:%M:%S} UTC, against the reference of version {result.model_version}",
-            ["column", "distance", "limit", "median", "reference", ""],
+            ["column", "distance", "limit", "mean", "reference", ""],
             [
-                (c.name, _number(c.distance), f"{c.limit:g}", _number(c.median), _number(c.reference_median),
+                (c.name, _number(c.distance), f"{c.limit:g}", _number(c.mean), _number(c.reference_mean),
                  " ".join(filter(None, ["drifted" if c.drifted else "", c.note])))
                 for c in result.columns
             ],
         )  # fmt: skip
         out.print(result.verdict, style="bold red" if result.drifted else "bold green", highlight=False)
+        for caution in result.cautions:
+            out.print(f"caution: {caution}", style="yellow", highlight=False)
         out.print(f"report: {result.report}", highlight=False, soft_wrap=True)
     if result.drifted:
         raise typer.Exit(1)

@@ -33,6 +33,9 @@ class Batch:
     since: dt.datetime
     until: dt.datetime
     """The period asked for; an open end is that of the last event."""
+    first: dt.datetime
+    last: dt.datetime
+    """Times of the first and the last event."""
     events: int
     """How many there are in the period; `frame` has at most DriftSettings.sample_rows of them."""
     clients: int
@@ -52,7 +55,7 @@ def read_batch(
     Only events that the reference's version scored: features and scores of another version stand under another
     baseline, and would differ without any drift. Raises UsageError where there are fewer than `min_rows`.
     """
-    since = since or reference.card.dataset.until
+    since = since or reference.card.dataset.until + dt.timedelta(milliseconds=1)  # `until` is its last event
     query = EventQuery(since=since, until=until, status="scored", model_version=reference.version.version)
     events = store.count_events(query)
     if events < settings.min_rows:
@@ -65,12 +68,14 @@ def read_batch(
         for frame in store.read_events(query, columns=[_CLIENT, _TIME, _OFFSET, *columns.values()])
     ]
     read = pl.concat(frames)
-    last = cast(dt.datetime, read.get_column(_TIME).max())
+    first, last = (cast(dt.datetime, time) for time in read.select(pl.min(_TIME), pl.max(_TIME).alias("last")).row(0))
     sampled = sample_by_client(read, settings.sample_rows)
     return Batch(
         frame=sampled.select(pl.col(column).cast(pl.Float64).alias(name) for name, column in columns.items()),
         since=since,
         until=until or last + dt.timedelta(milliseconds=1),
+        first=first,
+        last=last,
         events=events,
         clients=read.get_column(_CLIENT).n_unique(),
     )

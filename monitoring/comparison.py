@@ -29,8 +29,8 @@ class ColumnDrift:
     """None where there was nothing to measure; `note` says why."""
     limit: float
     drifted: bool
-    median: float | None
-    reference_median: float | None
+    mean: float | None
+    reference_mean: float | None
     missing: float
     """Share of the batch's rows without a value."""
     note: str = ""
@@ -70,8 +70,8 @@ def compare(reference: pl.DataFrame, batch: pl.DataFrame, *, limit: float, max_s
                 distance=distance,
                 limit=limit,
                 drifted=distance >= limit if distance is not None else name in known,
-                median=_median(batch, name),
-                reference_median=_median(reference, name),
+                mean=_mean(batch, name),
+                reference_mean=_mean(reference, name),
                 missing=batch.get_column(name).null_count() / max(1, batch.height),
                 note=note,
             )
@@ -117,6 +117,6 @@ def _finite(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.when(whole.is_finite()).then(whole))
 
 
-def _median(frame: pl.DataFrame, name: str) -> float | None:
-    value = frame.get_column(name).median()
+def _mean(frame: pl.DataFrame, name: str) -> float | None:
+    value = frame.get_column(name).mean()
     return float(value) if isinstance(value, int | float) else None

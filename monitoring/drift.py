@@ -11,14 +11,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monitoring.batch import read_batch
+from monitoring.batch import Batch, read_batch
 from monitoring.comparison import METHOD, ColumnDrift, compare
 from monitoring.reference import fetch_reference
 from monitoring.report import render
 from oddlog.connectors.mlflow_monitoring import MonitoringRun, log_monitoring
 from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
+from oddlog.scoring.card import DatasetInfo
 from oddlog.settings import Settings
+
+WHOLE_DAY = dt.timedelta(hours=22)
+"""A period shorter than this lacks a part of the day."""
+FEW_CLIENTS = 50
+"""Events of one client resemble each other: a batch is as good as its number of clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,9 @@ class DriftResult:
     algorithm: str
     baseline: str
     reference_since: dt.datetime
+    """The reference is of the period that calibrated the model: later than the one it was fitted on."""
     reference_until: dt.datetime
+    reference_points: int
     since: dt.datetime
     until: dt.datetime
     events: int
@@ -48,6 +56,8 @@ class DriftResult:
     """`share` >= `max_share`."""
     columns: list[ColumnDrift]
     """Features, `score` and `severity`, farthest first."""
+    cautions: list[str]
+    """What makes the verdict less than certain, in sentences."""
     checked_at: dt.datetime
     report: Path
     """The HTML report; the same as JSON lies beside it."""
@@ -60,7 +70,7 @@ class DriftResult:
         past = sum(column.drifted for column in self.columns)
         return (
             f"{'drifted' if self.drifted else 'not drifted'}: {past} of {len(self.columns)} columns are past "
-            f"{self.limit:g} standard deviations ({self.share:.0%}; the limit is {self.max_share:.0%})"
+            f"{self.limit:g} standard deviations ({100 * self.share:.0f} %; the limit is {100 * self.max_share:.0f} %)"
         )
 
     def document(self) -> dict[str, Any]:
@@ -74,7 +84,11 @@ class DriftResult:
                 "algorithm": self.algorithm,
                 "baseline": self.baseline,
             },
-            "reference": {"since": _iso(self.reference_since), "until": _iso(self.reference_until)},
+            "reference": {
+                "since": _iso(self.reference_since),
+                "until": _iso(self.reference_until),
+                "points": self.reference_points,
+            },
             "batch": {
                 "since": _iso(self.since),
                 "until": _iso(self.until),
@@ -88,6 +102,7 @@ class DriftResult:
             "share": self.share,
             "drifted": self.drifted,
             "verdict": self.verdict,
+            "cautions": self.cautions,
             "columns": [asdict(column) for column in self.columns],
             "report": str(self.report),
             "run_id": self.run_id,
@@ -128,8 +143,9 @@ def check_drift(
         model_version=chosen.version,
         algorithm=card.algorithm,
         baseline=card.baseline_digest,
-        reference_since=card.dataset.since,
+        reference_since=card.dataset.fit_until,
         reference_until=card.dataset.until,
+        reference_points=reference.frame.height,
         since=batch.since,
         until=batch.until,
         events=batch.events,
@@ -140,21 +156,36 @@ def check_drift(
         share=compared.share,
         drifted=compared.share >= limits.max_share,
         columns=compared.columns,
+        cautions=_cautions(batch, card.dataset),
         checked_at=dt.datetime.now(dt.UTC),
         report=(report or limits.workspace / f"{id}.html").absolute(),
     )
     progress("writing the report")
     data = result.report.with_suffix(".json")
-    _write(result.report, render(result.document(), compared.html))
+    page = render(result.document(), compared.html)
+    _write(result.report, page)
     _write(data, _json(result))
     progress("logging to MLflow")
-    result = replace(result, run_id=log_monitoring(settings.registry, chosen, _run(result, data)))
+    result = replace(result, run_id=log_monitoring(settings.registry, chosen, _run(result, page)))
     _write(data, _json(result))
     store.put_document("drift", id, result.document())
     return result
 
 
-def _run(result: DriftResult, data: Path) -> MonitoringRun:
+def _cautions(batch: Batch, dataset: DatasetInfo) -> list[str]:
+    """Why distances may be there without drift."""
+    spans = {"batch": batch.last - batch.first, "reference": dataset.until - dataset.fit_until}
+    short = {name: span for name, span in spans.items() if span < WHOLE_DAY}
+    cautions = []
+    if short:
+        lengths = " and ".join(f"the {name} only {span / dt.timedelta(hours=1):.1f} h" for name, span in short.items())
+        cautions.append(f"{lengths} long: day and night differ without any drift, so that whole days compare better")
+    if batch.clients < FEW_CLIENTS:
+        cautions.append(f"only {batch.clients} clients: one of them alone can move a feature past its limit")
+    return cautions
+
+
+def _run(result: DriftResult, page: str) -> MonitoringRun:
     metrics = {
         "drift.share": result.share,
         "drift.drifted": float(result.drifted),
@@ -176,8 +207,8 @@ def _run(result: DriftResult, data: Path) -> MonitoringRun:
             "drift.max_share": result.max_share,
         },
         metrics=metrics,
-        artifacts=(result.report, data),
-        description=result.verdict,
+        artifacts={"drift.html": page, "drift.json": _json(result)},
+        description="\n\n".join([result.verdict, *result.cautions]),
     )
 
 

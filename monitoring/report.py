@@ -14,6 +14,7 @@ _STYLE = """
   font-weight: 600; }
 #oddlog .sound { background: #e3f4e5; color: #14532d; }
 #oddlog .drifted { background: #fde7e4; color: #7f1d1d; }
+#oddlog .caution { color: #7a4b00; font-weight: 600; margin: 0 0 8px; }
 #oddlog table { border-collapse: collapse; width: 100%; margin: 8px 0 20px; }
 #oddlog th, #oddlog td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid #e4e7eb; }
 #oddlog td.number, #oddlog th.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -39,7 +40,7 @@ def _summary(title: str, document: Mapping[str, Any]) -> str:
     facts = [
         ("Batch", f"{_period(batch)}: {batch['events']:,} events of {batch['clients']:,} clients, "
          f"{batch['compared']:,} of them compared"),
-        ("Reference", f"{_period(reference)}, as 5,000 quantile points a column"),
+        ("Reference", f"{_period(reference)}, as {reference['points']:,} quantile points a column"),
         ("Model", f"{model['name']} version {model['version']} ({model['algorithm']}), "
          f"baseline {model['baseline'][:12]}"),
         ("Distance", f"{document['method']}: standard deviations of the reference; past {document['limit']:g} a "
@@ -50,7 +51,8 @@ def _summary(title: str, document: Mapping[str, Any]) -> str:
     return (
         f"<h1>{escape(title)}</h1>\n"
         f'<div class="verdict {kind}">{escape(_capital(document["verdict"]))}</div>\n'
-        '<table class="plain">\n'
+        + "".join(f'<div class="caution">{escape(_capital(text))}.</div>\n' for text in document["cautions"])
+        + '<table class="plain">\n'
         + "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>\n" for name, value in facts)
         + "</table>\n"
         + _columns(document["columns"])
@@ -60,15 +62,15 @@ def _summary(title: str, document: Mapping[str, Any]) -> str:
 def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for column in columns:
-        cells = [_number(column["distance"]), _number(column["median"]), _number(column["reference_median"])]
+        cells = [_number(column["distance"]), _number(column["mean"]), _number(column["reference_mean"])]
         rows.append(
             f"<tr{' class=past' if column['drifted'] else ''}><td>{escape(column['name'])}</td>"
             + "".join(f'<td class="number">{cell}</td>' for cell in cells)
             + f"<td>{'drifted' if column['drifted'] else ''} {escape(column['note'])}</td></tr>\n"
         )
     return (
-        '<table>\n<tr><th>Column</th><th class="number">Distance</th><th class="number">Median of the batch</th>'
-        '<th class="number">Median of the reference</th><th></th></tr>\n' + "".join(rows) + "</table>\n"
+        '<table>\n<tr><th>Column</th><th class="number">Distance</th><th class="number">Mean of the batch</th>'
+        '<th class="number">Mean of the reference</th><th></th></tr>\n' + "".join(rows) + "</table>\n"
     )
 
 

@@ -6,9 +6,9 @@ What is measured comes from `monitoring/`; training's runs are in `mlflow_traini
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oddlog.connectors import mlflow_connection as connection
@@ -35,7 +35,8 @@ class MonitoringRun:
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     """Those that are not finite are left out."""
-    artifacts: tuple[Path, ...]
+    artifacts: Mapping[str, str]
+    """Text by file name."""
     description: str
     """Markdown."""
 
@@ -63,26 +64,25 @@ def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: Monit
         else:
             created = client.create_run(experiment, run_name=run.name, tags={CHECK_TAG: run.check})
             run_id = str(created.info.run_id)
-            client.log_batch(
-                run_id, params=[Param(name, str(value)) for name, value in run.parameters.items()]
-            )
-            model_id = client.get_model_version(version.name, version.version).model_id
-            if model_id:  # versions of older MLflow servers have none
+            client.log_batch(run_id, params=[Param(name, str(value)) for name, value in run.parameters.items()])
+            if model_id := _logged_model(client.get_model_version(version.name, version.version)):
                 client.log_inputs(run_id, models=[LoggedModelInput(model_id=model_id)])
         now = int(client.get_run(run_id).info.start_time)
         client.log_batch(
             run_id,
-            metrics=[
-                Metric(name, float(value), now, 0)
-                for name, value in run.metrics.items()
-                if math.isfinite(value)
-            ],
+            metrics=[Metric(name, float(value), now, 0) for name, value in run.metrics.items() if math.isfinite(value)],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        for file in run.artifacts:
-            client.log_artifact(run_id, str(file), "drift")
+        for name, text in run.artifacts.items():
+            client.log_text(run_id, text, name)
         client.set_terminated(run_id, "FINISHED")
-        client.set_model_version_tag(
-            version.name, version.version, VERSION_TAG, f"{run.verdict} (run {run_id})"
-        )
+        client.set_model_version_tag(version.name, version.version, VERSION_TAG, f"{run.verdict} (run {run_id})")
     return run_id
+
+
+def _logged_model(version: Any) -> str | None:
+    """The logged model that a version was registered from; a database tells it by the version's source alone."""
+    if version.model_id:
+        return str(version.model_id)
+    found = re.fullmatch(r"models:/(m-[0-9a-f]+)", str(version.source or ""))
+    return found[1] if found else None
