@@ -37,6 +37,7 @@ STALLED_SECONDS = 60.0
 """A replay that gets no further for so long gives up."""
 REPLAY_RECORDS = 8_192
 CALL_MS = 5_000
+"""Longest wait of a single call for the group's coordinator."""
 
 
 class KafkaSource:
@@ -53,6 +54,8 @@ class KafkaSource:
             "auto_offset_reset": "none",
             "isolation_level": "read_committed",
             "allow_auto_create_topics": False,
+            # How long a topic made anew may go unnoticed while nothing else makes the client ask.
+            "metadata_max_age_ms": 10_000,
             # Some thousand records a partition and fetch; a single larger record is fetched all the same.
             "max_partition_fetch_bytes": 4 * 1024 * 1024,
             "fetch_max_bytes": 32 * 1024 * 1024,
@@ -80,7 +83,9 @@ class KafkaSource:
             raise
 
     def poll(self, max_records: int, timeout: float) -> Poll:
-        """Up to `max_records` records; waits at most `timeout` seconds for the first of them."""
+        """Up to `max_records` records; waits at most `timeout` seconds for the first of them.
+
+        While the group rebalances it may take 5 seconds more. Raises SourceError and SourceEpochError."""
         deadline = time.monotonic() + timeout
         self._consumer.resume(*(self._flowing & self._consumer.assignment()))
         while True:
@@ -217,10 +222,14 @@ class KafkaSource:
         """One round of the client: heartbeat, rebalance, fetch."""
         self._alive_at = time.monotonic()
         with failing(self._address, "reading"):
+            self._take_part_in_rebalance()
             try:
                 fetched: dict[TopicPartition, list[Any]] = self._consumer.poll(
                     timeout_ms=int(seconds * 1000), max_records=max_records
                 )
+                if fetched:
+                    # Fetches name the topic, not its id: these may be another topic's records by now.
+                    self._check_topic_id()
                 return fetched
             except errors.NoOffsetForPartitionError as error:
                 # Just assigned and never committed. The client wants some position; `start` sets the right one.
@@ -234,6 +243,17 @@ class KafkaSource:
                     resume_point(self._consumer, tp, self._stamp, self._address)
                 raise
         return {}
+
+    def _take_part_in_rebalance(self) -> None:
+        """Wait for a rebalance to come to its end, where one is on.
+
+        kafka-python 3.0.12 throws away the outcome of a join that ends between two calls of poll, and joins
+        anew, which begins a rebalance for everybody: with short polls and work between them a group may never
+        settle. It fetches nothing meanwhile, so waiting inside loses nothing.
+        """
+        coordinator = self._consumer._coordinator
+        if coordinator.need_rejoin():
+            coordinator.poll(timeout_ms=CALL_MS)
 
     def _seek_to_committed(self, tp: TopicPartition) -> None:
         offset = self.committed(self._partition(tp))

@@ -100,6 +100,12 @@ def connection(settings: SourceSettings, address: KafkaAddress) -> dict[str, Any
     return arguments
 
 
+def _text(error: Exception) -> str:
+    """The error in one line, with its name, which the library puts in front of some and not of others."""
+    text, name = " ".join(str(error).split()), type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}"
+
+
 @contextmanager
 def failing(address: KafkaAddress, doing: str) -> Iterator[None]:
     """Turn the client library's errors into SourceError, and its complaints about settings into UsageError."""
@@ -109,13 +115,13 @@ def failing(address: KafkaAddress, doing: str) -> Iterator[None]:
         raise UsageError(f"Kafka's client refuses its settings: {error}", mend="oddlog config") from error
     except (errors.AuthorizationError, errors.SaslAuthenticationFailedError) as error:
         raise SourceError(
-            f"{doing} {address.url}: refused by the brokers: {type(error).__name__}: {error}",
+            f"{doing} {address.url}: refused by the brokers: {_text(error)}",
             expected="credentials with the right to do this",
             mend="correct source.username and source.password, or the brokers' access lists",
         ) from error
     except (errors.KafkaError, OSError) as error:
         raise SourceError(
-            f"{doing} {address.url}: {type(error).__name__}: {error}",
+            f"{doing} {address.url}: {_text(error)}",
             expected=f"brokers that answer at {', '.join(address.servers)}",
             mend="look whether the broker runs (oddlog stack status), and at source.url",
         ) from error
