@@ -279,7 +279,7 @@ class AliasFollower:
 class FollowerThread:
     """Looks at the registry every `seconds` (+-20 %) until stopped; falls back to the cache while it is slow."""
 
-    def __init__(self, follower: AliasFollower, seconds: float, *, patience: float = 10.0) -> None:
+    def __init__(self, follower: AliasFollower, seconds: float, *, patience: float = 20.0) -> None:
         """`patience`: seconds that the first look may take before the cache is used."""
         self._follower = follower
         self._seconds = seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from oddlog.connectors.registry import CHALLENGER, CHAMPION, open_registry
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES
@@ -19,8 +21,12 @@ from oddlog.scoring.local import LocalScorer
 from oddlog.scoring.model import Model
 from oddlog.scoring.scorer import Scorer, Scores
 from oddlog.scoring.shelf import ModelShelf
+from oddlog.settings import RegistrySettings, ScorerSettings, ServeSettings, Settings
 from oddlog.simulation.traffic import simulate
+from serving.child import start_service
+from serving.scorers import open_scorer
 from tests.small_model import small_model
+from tests.small_registry import register
 
 NAMES = list(FEATURE_NAMES)
 DEADLINE = 60.0
@@ -41,9 +47,15 @@ class World:
     def wait_for_champion(self, version: str | None) -> None:
         """A promotion is seen within the deadline; how soon is each scorer's own."""
         deadline = time.monotonic() + DEADLINE
-        while self.scorer.champion() != version:
+        while not self._sees(version):
             assert time.monotonic() < deadline, f"{version} did not become champion in {DEADLINE:g} s"
             time.sleep(0.02)
+
+    def _sees(self, version: str | None) -> bool:
+        try:
+            return self.scorer.champion() == version
+        except ScorerUnavailable:  # a service that has not heard from its registry yet
+            return False
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +82,65 @@ def local_world(models: dict[str, Model]) -> Iterator[World]:
     scorer.close()
 
 
-@pytest.fixture(scope="module", params=["local"])
-def opened(request: pytest.FixtureRequest) -> Iterator[World]:
-    """A world of each kind, opened once."""
-    yield from {"local": local_world}[request.param](request.getfixturevalue("models"))
+@dataclass
+class Registered:
+    """A real, embedded registry that holds both models, and what promotes them there."""
+
+    settings: Settings
+
+    @classmethod
+    def of(cls, artifacts: dict[str, Path], folder: Path) -> Registered:
+        registry = RegistrySettings(
+            url=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts", cache_dir=folder / "cache"
+        )
+        assert [register(registry, artifact) for artifact in artifacts.values()] == ["1", "2"]
+        return cls(Settings(registry=registry, serve=ServeSettings(poll_seconds=0.2)))
+
+    def promote(self, version: str | None) -> None:
+        """The other version becomes challenger, so that it is held, too."""
+        registry = open_registry(self.settings.registry)
+        if version is None:
+            registry.delete_alias(CHAMPION)
+        else:
+            registry.set_alias(CHALLENGER, {"1": "2", "2": "1"}[version])
+            registry.set_alias(CHAMPION, version)
+
+
+def registry_world(models: dict[str, Model], registered: Registered) -> Iterator[World]:
+    settings = registered.settings.model_copy(update={"scorer": ScorerSettings(url="local:")})
+    scorer = open_scorer(settings)
+    yield World(scorer, models, registered.promote)
+    scorer.close()
+
+
+def http_world(models: dict[str, Model], registered: Registered, folder: Path) -> Iterator[World]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with start_service(registered.settings, port, folder=folder, ready=False) as child:
+        settings = registered.settings.model_copy(update={"scorer": ScorerSettings(url=child.url)})
+        scorer = open_scorer(settings)
+        yield World(scorer, models, registered.promote)
+        scorer.close()
+
+
+@pytest.fixture(scope="module", params=["local", "registry", "http"])
+def opened(
+    request: pytest.FixtureRequest,
+    models: dict[str, Model],
+    artifacts: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """A world of each kind, opened once: models at hand, `local:` over a registry, and a `bentoml serve`."""
+    if request.param == "local":
+        yield from local_world(models)
+        return
+    folder = tmp_path_factory.mktemp(request.param)
+    registered = Registered.of(artifacts, folder)
+    if request.param == "registry":
+        yield from registry_world(models, registered)
+    else:
+        yield from http_world(models, registered, folder)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,28 +17,19 @@ from typing import Any
 
 import httpx
 import numpy as np
-import polars as pl
 import pytest
 
-from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun, log_training
 from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry, open_registry
-from oddlog.detectors.catalogue import create
 from oddlog.errors import ScorerError, ScorerUnavailable
-from oddlog.events.logfile import records_from_lines
-from oddlog.events.parse import parse
-from oddlog.features.compute import fit_features
 from oddlog.features.declaration import FEATURE_NAMES
-from oddlog.scoring.artifact import make_golden, write_artifact
-from oddlog.scoring.calibration import fit_calibration, severity
-from oddlog.scoring.card import DatasetInfo
 from oddlog.scoring.model import Model
-from oddlog.scoring.reference import make_reference
-from oddlog.scoring.threshold import fit_threshold
 from oddlog.settings import RegistrySettings, ScorerSettings, ServeSettings, Settings
 from oddlog.simulation.traffic import simulate
 from serving.child import ServiceChild, service_environment, start_service
 from serving.client import HttpScorer
 from serving.scorers import open_scorer
+from tests.small_model import small_model
+from tests.small_registry import register
 
 NAMES = list(FEATURE_NAMES)
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,67 +52,6 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
     pytest.fail(f"not within {DEADLINE:g} s: {what}")
 
 
-def make_artifact(folder: Path, seed: int) -> tuple[Path, pl.DataFrame]:
-    """A model fitted on simulated traffic, by the simplest detector, and the events it was fitted on."""
-    lines = simulate(seed=seed, lines=4_000, days=1.0, attack_share=0.05).lines
-    events = parse(records_from_lines([line.encode() for line in lines])).events
-    baseline, data = fit_features(events)
-    detector = create("surprise").fit(data, seed=0)  # type: ignore[arg-type]
-    scores = detector.score(data.features)
-    calibration = fit_calibration(scores)
-    since, until = events["@timestamp"].min(), events["@timestamp"].max()
-    assert isinstance(since, dt.datetime)
-    assert isinstance(until, dt.datetime)
-    artifact = folder / uuid.uuid4().hex
-    write_artifact(
-        artifact,
-        detector=detector,
-        baseline=baseline,
-        typical=dict(zip(NAMES, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
-        calibration=calibration,
-        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
-        dataset=DatasetInfo(
-            digest="d" * 32,
-            since=since,
-            fit_until=until,
-            until=until,
-            events=events.height,
-            clients=events["source.address"].n_unique(),
-            source="simulated",
-        ),
-        reference=make_reference(data.features, NAMES, scores, severity(calibration, scores), points=50),
-        golden=make_golden(detector, data.features, scores),
-        seed=0,
-        created_at=dt.datetime.now(dt.UTC),
-    )
-    return artifact, events
-
-
-def register(settings: RegistrySettings, artifact: Path, events: pl.DataFrame) -> str:
-    """Log and register it, as a training does; the version."""
-    snapshot = artifact.with_suffix(".parquet")
-    events.write_parquet(snapshot)
-    model = Model.load(artifact)
-    version = log_training(
-        settings,
-        TrainingRun(
-            name=artifact.name,
-            started_at=dt.datetime.now(dt.UTC),
-            tags={"algorithm": "surprise", "status": "candidate"},
-            parameters={},
-            metrics={},
-            figures={},
-            documents={},
-            dataset=LoggedDataset(events, snapshot, "d" * 32, "simulated", "training"),
-            artifact=artifact,
-            description="A model of a test.",
-            example=np.zeros((2, len(NAMES)), dtype=np.float32),
-            threshold=model.card.threshold,
-        ),
-    )
-    return version.version
-
-
 class House:
     """An embedded registry with three versions: two sound ones, 1 and 2, and a broken one, 3."""
 
@@ -140,11 +68,11 @@ class House:
         )
         self.models: dict[str, Model] = {}
         for seed in (1, 2):
-            artifact, events = make_artifact(folder, seed)
-            self.models[register(self.settings.registry, artifact, events)] = Model.load(artifact)
+            lines = simulate(seed=seed, lines=4_000, days=1.0, attack_share=0.05).lines
+            model = small_model(folder / f"model {seed}", [line.encode() for line in lines])
+            self.models[register(self.settings.registry, folder / f"model {seed}")] = model
         cards = set((folder / "artifacts").rglob("card.json"))
-        broken = shutil.copytree(artifact, folder / uuid.uuid4().hex)
-        version = register(self.settings.registry, broken, events)
+        version = register(self.settings.registry, folder / "model 2")
         (card,) = set((folder / "artifacts").rglob("card.json")) - cards
         card.write_text(card.read_text().replace('"seed": 0', '"seed": 1'))
         assert [*self.models, version] == ["1", "2", "3"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import subprocess
 import sys
@@ -19,19 +18,13 @@ import pytest
 from fastapi import FastAPI
 
 from oddlog.connectors.registry import open_registry
-from oddlog.detectors.catalogue import create
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.baseline import Baseline
-from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES, feature_digest
-from oddlog.scoring.artifact import make_golden, write_artifact
-from oddlog.scoring.calibration import fit_calibration, severity
-from oddlog.scoring.card import DatasetInfo
 from oddlog.scoring.model import Model
-from oddlog.scoring.reference import make_reference
 from oddlog.scoring.shelf import ModelShelf
-from oddlog.scoring.threshold import fit_threshold
 from oddlog.settings import RegistrySettings, ServeSettings
 from oddlog.simulation.traffic import simulate
 from serving.api import make_app
@@ -39,6 +32,7 @@ from serving.backend import Backend
 from serving.follow import AliasFollower
 from serving.metrics import service_metrics
 from serving.wire import ARROW, METADATA, decode_scores, encode_matrix
+from tests.small_model import small_model
 
 NAMES = list(FEATURE_NAMES)
 
@@ -51,38 +45,7 @@ def lines() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> Model:
-    """A detector fitted on simulated traffic, written and loaded as everywhere."""
-    folder = tmp_path_factory.mktemp("model") / "artifact"
-    events = parse(records_from_lines(lines)).events
-    baseline, data = fit_features(events)
-    detector = create("surprise").fit(data, seed=0)  # type: ignore[arg-type]
-    scores = detector.score(data.features)
-    calibration = fit_calibration(scores)
-    since, until = events["@timestamp"].min(), events["@timestamp"].max()
-    assert isinstance(since, dt.datetime)
-    assert isinstance(until, dt.datetime)
-    write_artifact(
-        folder,
-        detector=detector,
-        baseline=baseline,
-        typical=dict(zip(NAMES, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
-        calibration=calibration,
-        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
-        dataset=DatasetInfo(
-            digest="d" * 32,
-            since=since,
-            fit_until=until,
-            until=until,
-            events=events.height,
-            clients=events["source.address"].n_unique(),
-            source="simulated",
-        ),
-        reference=make_reference(data.features, NAMES, scores, severity(calibration, scores), points=50),
-        golden=make_golden(detector, data.features, scores),
-        seed=0,
-        created_at=dt.datetime.now(dt.UTC),
-    )
-    return Model.load(folder)
+    return small_model(tmp_path_factory.mktemp("model") / "artifact", lines)
 
 
 @pytest.fixture
