@@ -158,13 +158,12 @@ def _too_few(store: Store, rows: int, needed: int, since: dt.datetime | None, un
             expected=f"at least {needed:,} (setting train.min_events)",
             mend="oddlog enrich --until-idle, or oddlog demo",
         )
-    where = f"of {_period(since, until)} " if since or until else ""
-    ends = ""
+    found = f"{rows:,} {_period(since, until) if since or until else 'events'} to train on"
     if since or until:
         first, last = _held(store)
-        ends = f"; the store holds {held:,}, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+        found += f"; the store holds {held:,}, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
     return UsageError(
-        f"{rows:,} events {where}to train on{ends}",
+        found,
         expected=f"at least {needed:,} (setting train.min_events)",
         mend="a longer period (--since, --until), more events (oddlog enrich), or ODDLOG_TRAIN__MIN_EVENTS",
     )
