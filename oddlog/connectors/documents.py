@@ -27,6 +27,9 @@ MAX_ID_BYTES = 512
 """Elasticsearch's limit: one longer `_id` fails the whole bulk that carries it."""
 
 
+_YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)
+
+
 def is_feature(column: str) -> bool:
     """Whether a column holds a feature's value.
 
@@ -75,18 +78,17 @@ def read_schema(columns: Sequence[str] | None, stored_features: Iterable[str]) -
 
 
 def unstorable(frame: pl.DataFrame) -> dict[int, str]:
-    """Rows that no store takes, with the reason: an `_id` over 512 bytes or empty, or no `@timestamp`."""
+    """Rows that no store takes, with the reason: `_id` empty or over 512 bytes, `@timestamp` of no year 1 to 9999."""
     length = pl.col("_id").str.len_bytes().fill_null(0)
-    found = frame.select(
-        length=length,
-        undated=pl.col("@timestamp").is_null(),
-        bad=(length > MAX_ID_BYTES) | (length == 0) | pl.col("@timestamp").is_null(),
-    ).with_row_index("row")
+    dated = pl.col("@timestamp").to_physical().is_between(*_YEARS_MS).fill_null(value=False)
+    wrong = frame.select(length=length, dated=dated).with_row_index("row")
     return {
-        row: "it has no @timestamp, so no day to be kept under"
-        if undated
-        else f"its _id has {length} bytes; expected 1 to {MAX_ID_BYTES}"
-        for row, length, undated in found.filter("bad").select("row", "length", "undated").iter_rows()
+        row: f"its _id has {length} bytes; expected 1 to {MAX_ID_BYTES}"
+        if dated
+        else "it has no @timestamp of a year from 1 to 9999, so no day to be kept under"
+        for row, length, dated in wrong.filter(
+            ~pl.col("dated") | ~pl.col("length").is_between(1, MAX_ID_BYTES)
+        ).iter_rows()
     }
 
 

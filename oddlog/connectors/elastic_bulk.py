@@ -66,7 +66,7 @@ def send(
     """Send every line once, in requests of at most `max_bytes` (a longer line goes alone).
 
     A request that is too large for the server, or refused as a whole, is halved until the guilty line stands
-    alone. Raises StoreRefused on 401 and 403 of security."""
+    alone. Raises StoreRefused on 401 and 403 of security, StoreError where no Elasticsearch answers."""
     outcome = BulkOutcome()
     for start, length in _parts(lines.str.len_bytes().to_list(), max_bytes):
         _send_part(connection, lines, start, length, action, outcome)
@@ -85,7 +85,11 @@ def _send_part(
         outcome.retry.update(dict.fromkeys(range(start, start + length), error.found))
         return
     except ElasticError as error:
-        if length > 1:
+        if error.status >= 500:
+            outcome.retry.update(dict.fromkeys(range(start, start + length), error.found))
+        elif error.status != _TOO_LARGE and not (error.status == 400 and error.type):
+            raise  # what answers is no bulk endpoint: no document is to blame
+        elif length > 1:
             half = length // 2
             _send_part(connection, lines, start, half, action, outcome)
             _send_part(connection, lines, start + half, length - half, action, outcome)
@@ -93,10 +97,8 @@ def _send_part(
             outcome.rejected[start] = (
                 f"the document has {len(body)} bytes, more than Elasticsearch takes (http.max_content_length)"
             )
-        elif error.status < 500:
-            outcome.rejected[start] = f"{error.type}: {error.reason}"
         else:
-            outcome.retry[start] = error.found
+            outcome.rejected[start] = f"{error.type}: {error.reason}"
         return
     if answer["errors"]:
         _read_items(answer["items"], action, start, outcome)

@@ -98,6 +98,12 @@ class ElasticConnection:
             headers["content-type"] = "application/x-ndjson" if lines else "application/json"
         try:
             answer = self._client.perform_request(method, path, params=params, headers=headers, body=body)
+        except elasticsearch.UnsupportedProductError as error:
+            raise StoreError(
+                f"what answers at {self.url} is not Elasticsearch",
+                expected="an Elasticsearch 8 or 9",
+                mend="set ODDLOG_STORE__URL, or [store] url in oddlog.toml",
+            ) from error
         except elasticsearch.ApiError as error:
             raise self._translated(error.meta.status, error.body) from error
         except elastic_transport.TlsError as error:
@@ -110,12 +116,6 @@ class ElasticConnection:
             raise StoreUnavailable(
                 f"Elasticsearch at {self.url} does not answer: {error.message}",
                 expected="an Elasticsearch 8 or 9 at ODDLOG_STORE__URL",
-            ) from error
-        except elasticsearch.UnsupportedProductError as error:
-            raise StoreError(
-                f"what answers at {self.url} is not Elasticsearch",
-                expected="an Elasticsearch 8 or 9",
-                mend="set ODDLOG_STORE__URL, or [store] url in oddlog.toml",
             ) from error
         found = answer.body
         return found if isinstance(found, bytes) else b""
