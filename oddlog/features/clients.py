@@ -39,7 +39,7 @@ class ClientState:
     A client is forgotten at its next event when its weight, decayed to the partition's clock (the latest
     event time seen in the partition, this event included), is below EPSILON. The clock depends on the order
     of rows alone and never goes back, so that a forgotten client may leave the memory at any moment after:
-    batch sizes change nothing.
+    batch sizes change nothing. A fresh client starts with last = t; days behind the clock, with the clock.
     """
 
     def __init__(self) -> None:
@@ -124,7 +124,9 @@ class ClientState:
                 short, long = self._weight[slot].tolist()
             gap = now - last
             if gap > _QUIET and (last == _FRESH or long * exp(-gap / LONG) < EPSILON):
-                last, short, long, a, b = t, 1.0, 1.0, 0.0, 0.0
+                # Days behind the clock (an old file shipped after a new one), its own time would let it be
+                # forgotten between any two of its events.
+                last, short, long, a, b = t if now - t < _QUIET else now, 1.0, 1.0, 0.0, 0.0
                 fresh.append(True)
             else:
                 if t > last:

@@ -253,7 +253,8 @@ class Plain:
             if who and who["n"][1] * math.exp(-(clock[partition] - who["last"]) / 86_400) < clients.EPSILON:
                 who = None
             if who is None:
-                who = state[partition, line["client"]] = {"n": [0.0, 0.0], "s": np.zeros((5, 2)), "last": t}
+                start = t if clock[partition] - t < 9 * 86_400 else clock[partition]
+                who = state[partition, line["client"]] = {"n": [0.0, 0.0], "s": np.zeros((5, 2)), "last": start}
             gap = max(0.0, t - who["last"])
             who["last"] = max(who["last"], t)
             for h, tau in enumerate((3_600, 86_400)):
@@ -329,17 +330,22 @@ def test_a_baseline_survives_its_bytes(fitted: pl.DataFrame, later: pl.DataFrame
 # --- single facts ---------------------------------------------------------------------------------------------------
 
 
-def test_clients_leave_the_memory_without_changing_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3,000 one-request clients, 12 days later 3,000 others, then some of the first again, one of them late."""
-    day = 86_400.0
+@pytest.mark.parametrize(("days", "kept_at_most", "kept_at_least"), [(8.7, 6_000, 6_000), (12.0, 4_500, 3_000)])
+def test_clients_leave_the_memory_without_changing_a_number(
+    days: float, kept_at_most: int, kept_at_least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,000 one-request clients, days later 3,000 others, then some of the first again, half of them late.
+
+    exp(-8.7) is above EPSILON: nobody may leave yet; after 12 days all of the first have left."""
+    gap = days * 86_400.0
     rows = [event(f"c{n}", "/a", seconds=n) for n in range(3_000)]
-    rows += [event(f"d{n}", "/b", seconds=12 * day + n, status=404) for n in range(3_000)]
-    rows += [event(f"c{n}", "/a", seconds=12.1 * day if n % 2 else 1.0, status=404) for n in range(300)]
+    rows += [event(f"d{n}", "/b", seconds=gap + n, status=404) for n in range(3_000)]
+    rows += [event(f"c{n}", "/a", seconds=gap + 60 if n % 2 else 1.0, status=404) for n in range(300)]
     stream = frame(rows)
     baseline = Baseline.fit(stream[:100])
     swept = FeatureComputer(baseline)
     parts = np.concatenate([swept.compute(batch) for batch in stream.iter_slices(500)])
-    assert swept.clients < 4_500
+    assert kept_at_least <= swept.clients <= kept_at_most
     whole = FeatureComputer(baseline).compute(stream)
     np.testing.assert_array_equal(parts, whole)
     monkeypatch.setattr(clients.ClientState, "_sweep", lambda self: None)
@@ -347,6 +353,24 @@ def test_clients_leave_the_memory_without_changing_a_number(monkeypatch: pytest.
     unswept = np.concatenate([kept.compute(batch) for batch in stream.iter_slices(500)])
     assert kept.clients == 6_000
     np.testing.assert_array_equal(unswept, whole)
+
+
+def test_a_forgotten_client_that_comes_late_is_not_forgotten_at_every_event() -> None:
+    """An old file is shipped after a new one: its clients' requests add up, as all late ones do."""
+    hour, day = 3_600.0, 86_400.0
+    stream = frame(
+        [
+            event("c", "/a", seconds=5 * hour, status=404),
+            event("d", "/a", seconds=30 * day),
+            event("c", "/a", seconds=0.0, status=404),
+            event("c", "/a", seconds=hour),
+        ]
+    )
+    features = FeatureComputer(Baseline.fit(stream)).compute(stream)
+    np.testing.assert_allclose(features, Plain(stream).features(stream), rtol=1e-5, atol=1e-6)
+    g = Baseline.fit(stream).client_prior[0]
+    assert features[2, 0] == pytest.approx((1 + 0.3 * g) / 1.3, rel=1e-5)
+    assert features[3, 0] == pytest.approx((1 + 0.3 * g) / 2.3, rel=1e-5)
 
 
 def test_dropping_a_partition_forgets_its_clients_alone() -> None:
