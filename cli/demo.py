@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json as json_
+import logging
 import shutil
 import socket
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import Config, Json, emit_json, err, out, settings_from, show_table, verb
+from cli.console import Config, Json, emit_json, err, settings_from, verb
 from oddlog.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def demo(
     if json:
         emit_json(summary)
     else:
-        story.tell(summary)
+        from cli.demo_summary import tell
+
+        tell(summary, story.further(summary))
 
 
 class Demo:
@@ -79,6 +82,8 @@ class Demo:
         _own_registry_or_refuse(self._settings)
         shutil.rmtree(HOME, ignore_errors=True)
         HOME.mkdir(parents=True)
+        # What the parts say while they work is for whoever looks into a failure, not for the story.
+        logging.basicConfig(filename=HOME / "demo.log", level=logging.INFO, force=True)
 
         with self._step("traffic", f"reading {log}" if log else f"simulating {lines:,} lines with attacks"):
             raw, labels = _read(log) if log else _simulate(lines, seed)
@@ -147,10 +152,10 @@ class Demo:
         if self.backend == "real":
             from oddlog.stack import control
 
-            was_running = {server.name for server in control.status(control.DEFAULT_STATE_DIR) if server.running}
-            state = control.up(control.DEFAULT_STATE_DIR, progress=lambda line: err.print(f"  [dim]{line}[/]"))
-            for name in state.urls.keys() - was_running:
-                self._cleanup.callback(control.down, control.DEFAULT_STATE_DIR, only=name)
+            was_up = {name for name, condition in control.status().items() if condition == "up"}
+            state = control.up(progress=lambda line: err.print(f"  [dim]{line}[/]", highlight=False))
+            for name in state.urls.keys() - was_up:
+                self._cleanup.callback(control.down, only=name)
             # A topic and a prefix of its own: an earlier demo's documents are not counted in.
             chosen["source"] = {
                 "url": f"{state.urls['kafka']}/logs.demo.{self._run}",
@@ -219,7 +224,7 @@ class Demo:
         outcome = promote(self._settings, store=store, registry=registry)
         champion = registry.by_alias("champion")
         assert champion is not None, "promote raises CheckFailed where no candidate passes"
-        return {"version": champion.version, "algorithm": champion.algorithm, "report": str(outcome.report)}
+        return {"version": champion.version, "algorithm": champion.algorithm, "report": _relative(outcome.report)}
 
     def _serve(self) -> None:
         from serving.child import start_service
@@ -242,58 +247,19 @@ class Demo:
         from monitoring.drift import check_drift
 
         result = check_drift(self._settings, store, registry)
-        return {"verdict": result.verdict, "drifted": result.drifted, "report": str(result.report)}
+        return {"verdict": result.verdict, "drifted": result.drifted, "report": _relative(result.report)}
 
-    def tell(self, summary: dict[str, Any]) -> None:
-        """The summary for a person: counts, versions, oddest clients, and the commands to look further."""
-        show_table(
-            None,
-            ["lines", "scored", "pending", "dead letters", "duplicates", "champion"],
-            [
-                (
-                    f"{summary['lines']:,}",
-                    f"{summary['scored']:,}",
-                    summary["pending"],
-                    summary["dead_letters"],
-                    summary["duplicates"],
-                    f"version {summary['champion']['version']}, {summary['champion']['algorithm']}",
-                )
-            ],
-        )
-        for reason in summary["dead_letter_reasons"]:
-            out.print(f"dead letter: {reason}", highlight=False, markup=False)
-        if summary["oddest_clients"]:
-            show_table(
-                "oddest clients",
-                ["client", "rarer than 1 in", "alerts", "anomalies", "oddest request", "why"],
-                [
-                    (
-                        one["client"],
-                        f"{10 ** one['severity']:,.0f}",
-                        one["alerts"],
-                        one["anomalies"],
-                        one["oddest_request"][:60],
-                        "; ".join(one["reasons"]),
-                    )
-                    for one in summary["oddest_clients"]
-                ],
-            )
-        if summary["quality"]:
-            figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in summary["quality"].items())
-            out.print(f"against the labels: {figures}", highlight=False)
-        out.print(f"drift: {summary['drift']['verdict']}", highlight=False)
-        chosen = f"ODDLOG_CONFIG={HOME / 'oddlog.toml'} "
-        out.print("\nlook further:", style="bold")
-        if self.backend == "real":
-            out.print("  oddlog stack up", highlight=False)
-        for command in (
+    def further(self, summary: dict[str, Any]) -> list[str]:
+        """The commands to look further."""
+        chosen = f"ODDLOG_CONFIG={HOME / 'oddlog.toml'}"
+        return [
+            *(["oddlog stack up"] if self.backend == "real" else []),
             f"mlflow ui --backend-store-uri {self._settings.registry.url}",
             "bentoml serve",
-            f"{chosen}oddlog drift",
+            f"{chosen} oddlog drift",
             f"xdg-open {summary['drift_report']}",
             f"less {HOME / 'summary.json'}",
-        ):
-            out.print(f"  {command}", highlight=False, soft_wrap=True)
+        ]
 
 
 def _own_registry_or_refuse(settings: Settings) -> None:
@@ -314,6 +280,11 @@ def _own_registry_or_refuse(settings: Settings) -> None:
     for version in registry.versions():
         if DEMO_TAG in version.tags and version.tags.get("status") == "candidate":
             registry.set_tags(version.version, {"status": "retired"})
+
+
+def _relative(path: Path) -> str:
+    """As a person in the working folder would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _simulate(lines: int, seed: int) -> tuple[list[bytes], list[str] | None]:

@@ -1,4 +1,4 @@
-"""What `oddlog demo` counts in the store when the story is over. The story itself is in `demo.py`."""
+"""What `oddlog demo` counts in the store when the story is over, and how it tells it. The story is in `demo.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from cli.console import out, show_table
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.events.schema import POSITION_ORDER
 
@@ -80,3 +81,50 @@ def _quality(store: Store) -> dict[str, float] | None:
     threshold = float(events["anomaly.threshold"].item(0))
     figures = judge_labelled(events["anomaly.score"].to_numpy(), truth_of(events["labels.truth"]), threshold)
     return None if figures is None else {name: round(value, 4) for name, value in asdict(figures).items()}
+
+
+def tell(summary: dict[str, Any], further: list[str]) -> None:
+    """The summary for a person: counts, oddest clients and why, quality, drift, commands to look further."""
+
+    def line(text: str = "", style: str | None = None) -> None:
+        out.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    champion = summary["champion"]
+    show_table(
+        None,
+        ["lines", "scored", "pending", "dead letters", "duplicates", "champion"],
+        [
+            (
+                f"{summary['lines']:,}",
+                f"{summary['scored']:,}",
+                summary["pending"],
+                summary["dead_letters"],
+                summary["duplicates"],
+                f"version {champion['version']}, {champion['algorithm']}",
+            )
+        ],
+    )
+    for reason in summary["dead_letter_reasons"]:
+        line(f"dead letter: {reason}")
+    if summary["oddest_clients"]:
+        line("\nthe oddest clients", style="bold")
+    for one in summary["oddest_clients"]:
+        hours = f"{one['alerts']} hour{'s' if one['alerts'] > 1 else ''}"
+        line(
+            f"  {one['client']}  rarer than one event in {10 ** one['severity']:,.0f}; "
+            f"{one['anomalies']} odd events in {hours}, the oddest: {one['oddest_request'][:70]}"
+        )
+        for reason in one["reasons"]:
+            line(f"      {reason.split(': ', 1)[-1]}", style="dim")
+    if quality := summary["quality"]:
+        line("\nagainst the labels", style="bold")
+        line(
+            f"  average precision {quality['average_precision']:.3f}, ROC AUC {quality['roc_auc']:.3f}; "
+            f"at the threshold: recall {quality['recall_at_budget']:.2f}, "
+            f"precision {quality['precision_at_budget']:.2f} "
+            f"({quality['attacks']:,} attack events, {quality['benign']:,} benign)"
+        )
+    line(f"\ndrift: {summary['drift']['verdict']}")
+    line("\nlook further", style="bold")
+    for command in further:
+        line(f"  {command}")
