@@ -72,31 +72,26 @@ class ClientState:
         slot = slot[order]
         begins = np.r_[True, slot[1:] != slot[:-1]]
         first = np.flatnonzero(begins)
-        weight, decay, last, fresh = self._weigh(
-            slot.tolist(), begins.tolist(), seconds[order].tolist(), clock[order].tolist()
-        )
-
-        # A row that starts a client's run takes its stored sum in at once, and nothing from the row above it.
-        kept = np.where(fresh[:, None], 0.0, decay)
-        broken = fresh | begins
-        means = np.empty((n, _MEANS))
-        sums = np.empty((n, _MEANS))
-        for i in range(len(CLIENT_SIGNALS)):
-            signal = signals[order, i]
-            for h in range(_HORIZONS):
-                column = i * _HORIZONS + h
-                carry = np.where(broken, 0.0, kept[:, h])
-                taken = signal.copy()
-                taken[first] = self._sums[slot[first], column] * kept[first, h] + signal[first]
-                sums[:, column] = _recur(carry.tolist(), taken.tolist())
-                means[order, column] = (sums[:, column] + STRENGTH * prior[i]) / (weight[:, h] + STRENGTH)
-
         ends = np.r_[first[1:], n] - 1
-        self._last[slot[ends]] = last[ends]
-        self._weight[slot[ends]] = weight[ends]
-        self._sums[slot[ends]] = sums[ends]
+        of_client = slot[first]
+        weights, decays, last = self._weigh(of_client, begins, seconds[order], clock[order])
+
+        means, sums = np.empty((_MEANS, n)), np.empty((_MEANS, n))
+        for h, decay in enumerate(decays):
+            # A client's first row takes its stored sum in at once, and nothing from the row above it.
+            carry = np.where(begins, 0.0, decay).tolist()
+            for i in range(len(CLIENT_SIGNALS)):
+                column = i * _HORIZONS + h
+                taken = signals[order, i]
+                taken[first] = self._sums[of_client, column] * decay[first] + taken[first]
+                sums[column] = _recur(carry, taken.tolist())
+                means[column, order] = (sums[column] + STRENGTH * prior[i]) / (weights[h] + STRENGTH)
+
+        self._last[of_client] = last[ends]
+        self._weight[of_client] = weights[:, ends].T
+        self._sums[of_client] = sums[:, ends].T
         self._sweep()
-        return means
+        return np.ascontiguousarray(means.T)
 
     def _slots(self, clients: Sequence[str]) -> Ints:
         known, free, slots = self._slot, self._free, []
@@ -113,33 +108,36 @@ class ClientState:
         return np.array(slots, dtype=np.int64)
 
     def _weigh(
-        self, slots: list[int], begins: list[bool], seconds: list[float], clock: list[float]
-    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
-        """Weights [n, 2], decays [n, 2], `last` [n], and who starts afresh [n], of rows grouped by client."""
-        weights, decays, lasts, fresh = [], [], [], []
+        self, of_client: Ints, begins: npt.NDArray[np.bool_], seconds: Floats, clock: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Weights [2, n], decays since the row before [2, n], and `last` [n], of rows grouped by client.
+
+        `begins` marks each client's first row, `of_client` is its slot. A fresh client's decay is 0.
+        """
+        stored = iter(zip(self._last[of_client].tolist(), *self._weight[of_client].T.tolist(), strict=True))
+        shorts, longs, short_decays, long_decays, lasts = [], [], [], [], []
         last = short = long = 0.0
-        for slot, starts, t, now in zip(slots, begins, seconds, clock, strict=True):
+        for starts, t, now in zip(begins.tolist(), seconds.tolist(), clock.tolist(), strict=True):
             if starts:
-                last = float(self._last[slot])
-                short, long = self._weight[slot].tolist()
+                last, short, long = next(stored)
             gap = now - last
             if gap > _QUIET and (last == _FRESH or long * exp(-gap / LONG) < EPSILON):
+                a = b = 0.0
                 # Days behind the clock (an old file shipped after a new one), its own time would let it be
                 # forgotten between any two of its events.
-                last, short, long, a, b = t if now - t < _QUIET else now, 1.0, 1.0, 0.0, 0.0
-                fresh.append(True)
+                last = t if now - t < _QUIET else now
+            elif t > last:
+                a, b = exp((last - t) / SHORT), exp((last - t) / LONG)
+                last = t
             else:
-                if t > last:
-                    a, b = exp((last - t) / SHORT), exp((last - t) / LONG)
-                    last = t
-                else:
-                    a = b = 1.0
-                short, long = short * a + 1.0, long * b + 1.0
-                fresh.append(False)
-            weights.append((short, long))
-            decays.append((a, b))
+                a = b = 1.0
+            short, long = short * a + 1.0, long * b + 1.0
+            shorts.append(short)
+            longs.append(long)
+            short_decays.append(a)
+            long_decays.append(b)
             lasts.append(last)
-        return np.array(weights), np.array(decays), np.array(lasts), np.array(fresh)
+        return np.array([shorts, longs]), np.array([short_decays, long_decays]), np.array(lasts)
 
     def _sweep(self) -> None:
         """Let the forgotten leave the memory; now and then, so that the cost is spread over the events."""
