@@ -56,9 +56,10 @@ def unseen(path: Path, since_ns: int, known: Sequence[Generation]) -> Iterator[P
         try:
             key = _inode(candidate)
             familiar = any(each.fits(fd) or (key == (each.device, each.inode) and each.begins(fd)) for each in known)
+            empty = os.fstat(fd).st_size == 0
         finally:
             os.close(fd)
-        if not familiar:
+        if not familiar and not empty:
             yield candidate
 
 

@@ -36,7 +36,8 @@ class Tail:
         self.key: Key | None = None
         """Device and inode; None where the file was truncated away under us."""
         self._open(fd)
-        self._recent = recent(fd, self.position)
+        self._recent_digest = generation.recent_digest
+        """Of the bytes before our position: tells a copy of what we read from other files."""
 
     @property
     def mtime_ns(self) -> int:
@@ -46,8 +47,7 @@ class Tail:
     def seek_to_committed(self) -> None:
         """The next line is the first one that is not committed."""
         self.position = self.generation.committed or 0
-        if self.fd is not None:
-            self._recent = recent(self.fd, self.position)
+        self._recent_digest = self.generation.recent_digest
 
     def read(self, limit: int, records: Records) -> None:
         """Append up to `limit` lines."""
@@ -58,7 +58,7 @@ class Tail:
             return  # nothing whole yet; or truncated while we read, which the next look notices
         append_lines(records, self.partition, lines, self.position, end, mtime_ms(self.fd))
         self.position = end
-        self._recent = recent(self.fd, end)
+        self._recent_digest = digest(recent(self.fd, end))
 
     def ahead(self) -> int:
         """Bytes of whole lines not yet read; of all that is there, once nobody writes any more."""
@@ -73,13 +73,14 @@ class Tail:
             end = begin
         return max(0, end - self.position)
 
-    def commit(self, offset: int) -> None:
+    def commit(self, offset: int, path: Path) -> None:
         """Note what is needed to find the place again."""
+        self.notice_truncation(path)  # else the marks would be taken from what stands there now
         generation = self.generation
         generation.committed = offset
         generation.seen = self.position + self.ahead()
         if offset == self.position:
-            generation.recent_digest = digest(self._recent)
+            generation.recent_digest = self._recent_digest
         elif self.fd is not None:
             generation.recent_digest = digest(recent(self.fd, offset))
         if self.fd is not None:
@@ -93,7 +94,7 @@ class Tail:
         os.close(self.fd)
         self.fd = self.key = None
         self.final = True
-        copy = find(path, self.generation, self.position, digest(self._recent))
+        copy = find(path, self.generation, self.position, self._recent_digest)
         if copy is not None:
             self._open(copy)
             return

@@ -90,7 +90,7 @@ class FileSource:
                         f"offset {offset} of {partition.epoch} cannot be committed: read is up to {tail.position}",
                         expected="an offset from Records.next_offset",
                     )
-                tail.commit(offset)
+                tail.commit(offset, self._path)
             self._place.save()
 
     def committed(self, partition: Partition) -> int | None:

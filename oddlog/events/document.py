@@ -134,9 +134,7 @@ def _child(document: Mapping[str, Any], root: str, leaf: str) -> Any:
 def _flatten(document: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names to values, for the roots that are read; no deeper than those go."""
     flat = dict(document)
-    for root in [
-        key for key, value in document.items() if value.__class__ is dict and key.startswith(_ROOTS)
-    ]:
+    for root in [key for key, value in document.items() if value.__class__ is dict and key.startswith(_ROOTS)]:
         _descend(flat, root, flat.pop(root), _DEPTH)
     return flat
 

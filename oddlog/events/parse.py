@@ -148,10 +148,7 @@ def _from_fields(found: Sorted) -> pl.DataFrame:
 
 def _around_columns(around: list[Around]) -> list[pl.Series]:
     if all(each is NOWHERE for each in around):
-        return [
-            pl.repeat(None, len(around), dtype=pl.String, eager=True).alias(name)
-            for name in Surroundings._fields
-        ]
+        return [pl.repeat(None, len(around), dtype=pl.String, eager=True).alias(name) for name in Surroundings._fields]
     columns = zip(Surroundings._fields, zip(*around, strict=True), strict=True)
     return [pl.Series(name, values, dtype=pl.String) for name, values in columns]
 
@@ -192,9 +189,7 @@ def _say(milliseconds: int) -> str:
     return str(pl.select(pl.lit(milliseconds).cast(TIMESTAMP).dt.to_string("%Y-%m-%dT%H:%M:%SZ")).item())
 
 
-def _dead(
-    dead: dict[int, tuple[str, str]], values: Sequence[bytes | None], positions: pl.DataFrame
-) -> pl.DataFrame:
+def _dead(dead: dict[int, tuple[str, str]], values: Sequence[bytes | None], positions: pl.DataFrame) -> pl.DataFrame:
     rows = sorted(dead)
     placed = positions[rows] if rows else positions.clear()
     return pl.DataFrame(
