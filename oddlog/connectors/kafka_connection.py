@@ -123,5 +123,7 @@ def failing(address: KafkaAddress, doing: str) -> Iterator[None]:
         raise SourceError(
             f"{doing} {address.url}: {_text(error)}",
             expected=f"brokers that answer at {', '.join(address.servers)}",
-            mend="look whether the broker runs (oddlog stack status), and at source.url",
+            # A broker that refuses a password closes the connection, which the client takes for a broker away.
+            mend="look whether the broker runs (oddlog stack status), at source.url, and, where it asks for a "
+            "password, at source.username and source.password",
         ) from error

@@ -141,9 +141,7 @@ def _ports(known: StackState, last: Server | None, port: int, inner: int) -> tup
     return chosen, process.free_port(*wished, inner, taken=[*taken, chosen])
 
 
-def _start_kafka(
-    folder: Path, known: StackState, options: KafkaOptions, cache: Path, progress: Progress
-) -> StackState:
+def _start_kafka(folder: Path, known: StackState, options: KafkaOptions, cache: Path, progress: Progress) -> StackState:
     progress("bringing Kafka from Maven Central, unless the cache has it")
     artifacts.program("kafka", cache)
     port, inner = _ports(known, known.kafka, options.port, 9093)

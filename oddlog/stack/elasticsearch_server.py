@@ -67,9 +67,7 @@ def prepare(link: Path, options: ElasticsearchOptions) -> Path:
         # /var/tmp is everybody's: a folder that somebody else put there under this name is not ours to use.
         aside.mkdir(mode=0o700, exist_ok=True)
         if aside.is_symlink() or aside.stat().st_uid not in {0, owner.pw_uid}:
-            raise OutsideError(
-                f"{aside} belongs to somebody else", mend=f"remove {aside}, or use another --state-dir"
-            )
+            raise OutsideError(f"{aside} belongs to somebody else", mend=f"remove {aside}, or use another --state-dir")
         link.unlink(missing_ok=True)  # a link whose target a reboot has cleared away
         link.symlink_to(aside)
     folder = link.resolve()
@@ -92,9 +90,7 @@ def _reachable(path: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def launch(
-    folder: Path, options: ElasticsearchOptions, cache: Path, port: int, inner_port: int
-) -> tuple[int, Path]:
+def launch(folder: Path, options: ElasticsearchOptions, cache: Path, port: int, inner_port: int) -> tuple[int, Path]:
     """Start the node on `port` (transport on `inner_port`) in a folder from `prepare`; gives pid and log.
 
     The process is Elasticsearch's own launcher, which stays as the server's parent and stops it when told to
@@ -140,9 +136,7 @@ def launch(
         **options.settings,
     }
     # JSON is YAML, and quotes what needs quoting.
-    (config / "elasticsearch.yml").write_text(
-        "".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items())
-    )
+    (config / "elasticsearch.yml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
     for name, content in options.files.items():
         (config / name).write_text(content)
     if root:
@@ -181,9 +175,7 @@ def healthy(port: int, credentials: tuple[str, str] | None = None, timeout: floa
     """Whether the node answers and its cluster takes writes (status yellow or green)."""
     request = urllib.request.Request(f"http://{process.HOST}:{port}/_cluster/health")
     if credentials is not None:
-        request.add_header(
-            "Authorization", "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
-        )
+        request.add_header("Authorization", "Basic " + base64.b64encode(":".join(credentials).encode()).decode())
     # No proxy of the environment's between us and our own machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -52,11 +52,7 @@ def launch(folder: Path, options: KafkaOptions, cache: Path, port: int, inner_po
         libs,
         f"-Dlog4j2.configurationFile={logging}",
     ]
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"}
-    }
+    env = {name: value for name, value in os.environ.items() if name not in {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"}}
 
     if not (data / "meta.properties").exists():
         tool = [*base, "kafka.tools.StorageTool"]

@@ -69,9 +69,7 @@ def birth(pid: int) -> str | None:
         except (OSError, IndexError):
             return None
         return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
-    answer = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = answer.stdout.strip().partition(" ")
     return started.strip() if started and not state.startswith("Z") else None
 

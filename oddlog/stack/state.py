@@ -70,9 +70,7 @@ def read(folder: Path) -> StackState:
     path = folder / FILE
     try:
         document = json.loads(path.read_text())
-        return StackState(
-            **{name: Server(**fields) for name, fields in document.items() if fields is not None}
-        )
+        return StackState(**{name: Server(**fields) for name, fields in document.items() if fields is not None})
     except FileNotFoundError:
         return StackState()
     except (ValueError, TypeError, AttributeError) as error:

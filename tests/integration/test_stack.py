@@ -32,9 +32,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def _oddlog(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-m", "cli.main", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_kafka_starts_beside_another_survives_its_own_crash_and_stops(folder: Path) -> None:

@@ -53,9 +53,7 @@ def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
         "import signal, time, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "pathlib.Path('ready').touch(); time.sleep(600)"
     )
-    child = process.start(
-        [sys.executable, "-c", code], log=tmp_path / "log", env=dict(os.environ), cwd=tmp_path
-    )
+    child = process.start([sys.executable, "-c", code], log=tmp_path / "log", env=dict(os.environ), cwd=tmp_path)
     born = process.birth(child.pid)
     assert born is not None
     deadline = time.monotonic() + 30
