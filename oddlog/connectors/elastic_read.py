@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import orjson
 import polars as pl
+import tenacity
 
 from oddlog.connectors.documents import (
     VERSION,
@@ -23,7 +24,7 @@ from oddlog.connectors.elastic_bulk import version_text
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_query import query_dsl
 from oddlog.connectors.store import EventQuery
-from oddlog.errors import StoreError
+from oddlog.errors import StoreError, StoreUnavailable
 from oddlog.events.schema import POSITION_ORDER
 
 _KEEP_ALIVE = "5m"  # from one page to the next, whatever the reader does between them
@@ -52,8 +53,16 @@ class PointInTime:
         with contextlib.suppress(StoreError):  # it ends by itself; an error here must not hide the reader's
             self._connection.json("DELETE", "/_pit", {"id": self._id})
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(StoreUnavailable),
+        stop=tenacity.stop_after_attempt(4),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
     def search(self, body: Mapping[str, Any]) -> bytes:
-        """The answer to one search, of all shards or of none."""
+        """The answer to one search, of all shards or of none.
+
+        Sent again a few times while Elasticsearch is busy: a long read should not end by one full queue."""
         return self._connection.request(
             "POST",
             "/_search",

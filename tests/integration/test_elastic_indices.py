@@ -1,0 +1,257 @@
+"""How events lie in a real Elasticsearch: index by day, types by template, what other hands wrote, and that no point
+in time stays open."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import polars as pl
+import pytest
+
+from oddlog.connectors import elastic_read
+from oddlog.connectors.elastic import ElasticStore
+from oddlog.connectors.elastic_connection import ElasticConnection
+from oddlog.connectors.elastic_read import PointInTime, stored_features
+from oddlog.connectors.elastic_template import templates
+from oddlog.connectors.store import EventQuery
+from oddlog.errors import StoreUnavailable
+from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, REASON, TIMESTAMP
+from oddlog.settings import StoreSettings
+from tests.elastic_place import elastic_place
+
+ALL = EventQuery()
+MIDNIGHT = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def place(elasticsearch_url: str) -> Iterator[StoreSettings]:
+    with elastic_place(elasticsearch_url) as own:
+        yield own
+
+
+@pytest.fixture
+def connection(place: StoreSettings) -> Iterator[ElasticConnection]:
+    """What an operator would do with curl."""
+    one = ElasticConnection(place)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def store(place: StoreSettings) -> Iterator[ElasticStore]:
+    one = ElasticStore(place)
+    one.setup()
+    yield one
+    one.close()
+
+
+def events(n: int) -> pl.DataFrame:
+    """Events a millisecond apart around midnight UTC, all columns filled."""
+    offset = pl.int_range(n, dtype=pl.Int64, eager=True)
+    known = {
+        "_id": "e1-t-0-" + offset.cast(pl.String),
+        "@timestamp": (pl.lit(MIDNIGHT).cast(TIMESTAMP) + pl.duration(milliseconds=offset - n // 2)),
+        "source.address": pl.lit("192.0.2.7"),
+        "source.ip": pl.lit("192.0.2.7"),
+        "oddlog.position.offset": offset,
+        "anomaly.status": pl.lit("scored"),
+        "anomaly.reasons": pl.lit(
+            [{"feature": "tok", "value": 1.0, "typical": 0.5, "share": 1.0, "text": "why"}], dtype=pl.List(REASON)
+        ),
+    }
+    schema = {**EVENT_SCHEMA, **ANOMALY_SCHEMA}
+    return pl.select(
+        (known[name] if name in known else pl.lit("x" if dtype == pl.String else 1)).cast(dtype).alias(name)
+        for name, dtype in pl.Schema(schema).items()
+    ).with_columns(pl.lit(0.1, dtype=pl.Float32).alias("features.tok"))
+
+
+def write(store: ElasticStore, frame: pl.DataFrame) -> None:
+    outcome = store.write_events(frame)
+    assert not outcome.rejected
+    assert not outcome.retry
+    store.refresh()
+
+
+def test_an_event_lies_in_the_index_of_its_own_day(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(10))
+    for day, count in (("2024.02.29", 5), ("2024.03.01", 5)):
+        assert connection.json("GET", f"/{place.prefix}-events-{day}/_count")["count"] == count
+
+
+def test_fields_have_the_types_of_ecs(store: ElasticStore, place: StoreSettings, connection: ElasticConnection) -> None:
+    write(store, events(2))
+    found = connection.json(
+        "GET", f"/{place.prefix}-events-*/_field_caps", params={"fields": "*", "filters": "-metadata"}
+    )["fields"]
+    types = {name: next(iter(kinds)) for name, kinds in found.items()}
+    wanted = {
+        "@timestamp": "date",
+        "source.ip": "ip",
+        "source.address": "keyword",
+        "url.original": "keyword",
+        "http.response.status_code": "long",
+        "http.response.body.bytes": "long",
+        "anomaly.score": "double",
+        "anomaly.is_anomaly": "boolean",
+        "anomaly.reasons.feature": "keyword",
+        "labels.truth": "keyword",
+        "features.tok": "float",
+        "oddlog.position.offset": "long",
+    }
+    assert {name: types[name] for name in wanted} == wanted
+    searchable = {name for name, kinds in found.items() if next(iter(kinds.values()))["searchable"]}
+    assert "event.original" not in searchable
+    assert found["features.tok"]["float"]["aggregatable"]
+    assert not found["event.original"]["keyword"]["aggregatable"]
+    # Every column of an event has a field, so that nothing is in `_source` alone without being meant to.
+    assert {*EVENT_SCHEMA, *ANOMALY_SCHEMA} - {"_id", "anomaly.reasons"} <= types.keys()
+
+
+def test_analysts_find_events_by_network_and_by_reason(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(4))
+    for query in (
+        {"term": {"source.ip": "192.0.2.0/24"}},
+        {"term": {"anomaly.reasons.feature": "tok"}},
+        {"wildcard": {"url.original": "x*"}},
+        {"exists": {"field": "features.tok"}},
+    ):
+        assert connection.json("POST", f"/{place.prefix}-events-*/_count", {"query": query})["count"] == 4
+
+
+def test_what_no_template_knows_is_kept_but_makes_no_field(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(1))
+    index = f"{place.prefix}-events-2024.03.01"
+    connection.json(
+        "PUT", f"/{index}/_doc/other", {"surprise": {"deep": 1}, "@timestamp": 0}, params={"refresh": "true"}
+    )
+    mapping = connection.json("GET", f"/{index}/_mapping")[index]["mappings"]["properties"]
+    assert "surprise" not in mapping
+    assert connection.json("GET", f"/{index}/_doc/other")["_source"]["surprise"] == {"deep": 1}
+
+
+def test_setting_up_writes_a_template_only_where_it_differs(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    name = f"{place.prefix}-events"
+    ours = connection.json("GET", f"/_index_template/{name}")["index_templates"][0]["index_template"]
+    assert ours["_meta"]["digest"] == templates(place.prefix)[name]["_meta"]["digest"]
+    connection.json(
+        "PUT", f"/_index_template/{name}", {**ours, "_meta": {"digest": "of an older oddlog"}, "version": 7}
+    )
+    store.setup()
+    after = connection.json("GET", f"/_index_template/{name}")["index_templates"][0]["index_template"]
+    assert after == ours
+    connection.json("PUT", f"/_index_template/{name}", {**ours, "version": 8})  # an operator's own touch
+    store.setup()
+    assert connection.json("GET", f"/_index_template/{name}")["index_templates"][0]["index_template"]["version"] == 8
+
+
+def test_documents_of_another_hand_are_read_as_far_as_they_fit(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(3))
+    strange = {
+        "@timestamp": 1_709_251_200_000,  # milliseconds
+        "url": {"path": ["/a", "/b"], "original": 7},
+        "http": {"response": {"status_code": "404"}},
+        "source": None,
+        "anomaly": {"score": "0.5", "is_anomaly": "true"},
+        "features": {"tok": "0.25"},
+        "unknown": {"to": "us"},
+    }
+    index = f"{place.prefix}-events-2024.03.01"
+    connection.json("PUT", f"/{index}/_doc/strange", strange, params={"refresh": "true"})
+    found = pl.concat(store.read_events(ALL, columns=[*EVENT_SCHEMA, *ANOMALY_SCHEMA, "features.*"], order="time"))
+    assert found.height == 4
+    assert found.schema == pl.Schema({**EVENT_SCHEMA, **ANOMALY_SCHEMA, "features.tok": pl.Float32})
+    row = found.row(by_predicate=pl.col("_id") == "strange", named=True)
+    assert row["@timestamp"] == MIDNIGHT
+    assert row["url.original"] == "7"
+    assert row["source.address"] is None
+    ours = found.filter(pl.col("_id") != "strange").sort("oddlog.position.offset")
+    assert ours.select(events(3).columns).equals(events(3))
+
+
+def test_a_point_in_time_is_closed_however_reading_ends(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(10))
+
+    def contexts() -> int:  # of our own indices, for other tests read at the same time
+        stats = connection.json("GET", f"/{place.prefix}-*/_stats/search")
+        return int(stats["_all"]["total"]["search"]["open_contexts"])
+
+    reading = store.read_events(ALL, batch_rows=3)
+    next(reading)
+    assert contexts() == 2  # one a shard
+    reading.close()  # type: ignore[attr-defined]  # given up half way
+    assert contexts() == 0
+    list(store.read_events(ALL, order="position", batch_rows=3))
+    store.read_dead()
+    store.partitions(ALL)
+    assert contexts() == 0
+    with pytest.raises(ValueError, match="no column"):
+        list(store.read_events(ALL, columns=["nope"]))
+    assert contexts() == 0
+
+
+def test_pages_follow_the_length_of_documents(store: ElasticStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic_read, "_FIRST_ROWS", 10)
+    monkeypatch.setattr(elastic_read, "_PAGE_BYTES", 100_000)
+    offset = pl.col("oddlog.position.offset")
+    text = pl.when(offset < 50).then(pl.lit("short")).otherwise(pl.lit("x" * 20_000))
+    write(store, events(100).with_columns(text.alias("event.original")))
+    found = list(store.read_events(ALL, order="position"))
+    sizes = [frame.height for frame in found]
+    assert sizes[0] == 10  # before anything is known
+    assert sizes[1] == 90  # short so far: as many as 100 kB hold
+    shrunk = [frame.height for frame in store.read_events(EventQuery(from_offset=50), order="position")]
+    assert shrunk[0] == 10
+    assert set(shrunk[1:-1]) == {4}  # 20 kB each
+    assert sum(shrunk) == 50
+
+
+def test_reading_while_an_index_is_closed_leaves_its_events_out(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    write(store, events(10))
+    connection.json("POST", f"/{place.prefix}-events-2024.02.29/_close")
+    assert store.count_events(ALL) == 5
+    assert sum(frame.height for frame in store.read_events(ALL)) == 5
+
+
+def test_a_busy_search_is_asked_again(
+    connection: ElasticConnection, place: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    real = ElasticConnection.request
+
+    def busy_twice(self: ElasticConnection, method: str, path: str, *args: object, **more: object) -> bytes:
+        nonlocal asked
+        if path == "/_search":
+            asked += 1
+            if asked < 3:
+                raise StoreUnavailable("es_rejected_execution_exception: queue full")
+        return real(self, method, path, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ElasticConnection, "request", busy_twice)
+    with PointInTime(connection, f"{place.prefix}-events-*") as moment:
+        assert moment.partitions(ALL) == []
+    assert asked == 3
+
+
+def test_features_are_found_over_all_days(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    frame = events(4)
+    write(store, frame.head(2).rename({"features.tok": "features.early"}))
+    write(store, frame.tail(2).rename({"features.tok": "features.late"}))
+    assert stored_features(connection, f"{place.prefix}-events-*") == ["features.early", "features.late"]
