@@ -136,7 +136,10 @@ class Place:
         return next((generation for generation in self.generations if generation.name == name), None)
 
     def save(self) -> None:
-        """Write beside, sync, rename. Raises SourceError."""
+        """Write beside, sync, rename. Raises SourceError.
+
+        The folder is not synced: a rename that a power failure undoes leaves an earlier place, from which lines
+        are read again under the same positions."""
         document = {
             "group": self._group,
             "path": str(self._path),
@@ -150,11 +153,6 @@ class Place:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.file)
-            folder = os.open(self.file.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
         except OSError as error:
             raise SourceError(
                 f"the place in {self._path} cannot be remembered: {error}",

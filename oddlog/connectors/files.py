@@ -78,7 +78,7 @@ class FileSource:
                 tail.started = True
 
     def commit(self, next_offsets: Mapping[Partition, int]) -> None:
-        """Remember that everything before these offsets is stored; on disk when this returns. Raises SourceError."""
+        """Remember that everything before these offsets is stored. Raises SourceError."""
         with self._failing("committing to"):
             for partition, offset in next_offsets.items():
                 self._generation(partition)
