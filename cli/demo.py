@@ -75,6 +75,7 @@ class Demo:
         self._cleanup = cleanup
         self._settings = settings
         self._run = uuid.uuid4().hex[:8]
+        self._started: set[str] = set()
 
     def run(self, log: Path | None, lines: int, seed: int) -> dict[str, Any]:
         """The story, start to end; returns and writes the summary."""
@@ -150,18 +151,13 @@ class Demo:
         """Settings of this run: source and store are its own, the registry is the one in force."""
         chosen: dict[str, dict[str, Any]] = {}
         if self.backend == "real":
-            from oddlog.stack import control
-
-            was_up = {name for name, condition in control.status().items() if condition == "up"}
-            state = control.up(progress=lambda line: err.print(f"  [dim]{line}[/]", highlight=False))
-            for name in state.urls.keys() - was_up:
-                self._cleanup.callback(control.down, only=name)
+            kafka, elasticsearch = self._servers()
             # A topic and a prefix of its own: an earlier demo's documents are not counted in.
             chosen["source"] = {
-                "url": f"{state.urls['kafka']}/logs.demo.{self._run}",
+                "url": f"{kafka}/logs.demo.{self._run}",
                 "group": f"demo-{self._run}",
             }
-            chosen["store"] = {"url": state.urls["elasticsearch"], "prefix": f"oddlog_demo_{self._run}"}
+            chosen["store"] = {"url": elasticsearch, "prefix": f"oddlog_demo_{self._run}"}
         else:
             chosen["source"] = {
                 "url": f"file://{(HOME / 'access.ndjson').resolve()}",
@@ -177,6 +173,20 @@ class Demo:
         for group, fields in chosen.items():
             merged[group] |= fields
         return type(self._settings)(**merged)
+
+    def _servers(self) -> tuple[str, str]:
+        """URLs of broker and Elasticsearch: those that the settings name, else a stack of this machine's."""
+        source, store = self._settings.source.url, self._settings.store.url
+        if source.startswith("kafka://") and store.startswith("http"):
+            return source.rsplit("/", 1)[0], store
+        from oddlog.stack import control
+
+        was_up = {name for name, condition in control.status().items() if condition == "up"}
+        state = control.up(progress=lambda line: err.print(f"  [dim]{line}[/]", highlight=False))
+        self._started = state.urls.keys() - was_up
+        for name in self._started:
+            self._cleanup.callback(control.down, only=name)
+        return state.urls["kafka"], state.urls["elasticsearch"]
 
     def _ship(self, lines: list[bytes], labels: list[str] | None) -> None:
         from oddlog.connectors.shipping import ship
@@ -253,7 +263,7 @@ class Demo:
         """The commands to look further."""
         chosen = f"ODDLOG_CONFIG={HOME / 'oddlog.toml'}"
         return [
-            *(["oddlog stack up"] if self.backend == "real" else []),
+            *(["oddlog stack up"] if self._started else []),
             f"mlflow ui --backend-store-uri {self._settings.registry.url}",
             "bentoml serve",
             f"{chosen} oddlog drift",
