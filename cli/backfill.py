@@ -28,9 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def backfill(
-    since: Annotated[
-        dt.datetime | None, typer.Option(help="First event time, UTC.", show_default=False)
-    ] = None,
+    since: Annotated[dt.datetime | None, typer.Option(help="First event time, UTC.", show_default=False)] = None,
     until: Annotated[
         dt.datetime | None, typer.Option(help="Event time to stop before, UTC.", show_default=False)
     ] = None,
@@ -79,8 +77,7 @@ def backfill(
         return
     out.print(
         f"{result.updated:,} of {result.pending:,} pending events scored by version {result.version}, "
-        f"{result.anomalies:,} anomalies"
-        + (f"; {result.left_alone:,} changed meanwhile" if result.left_alone else "")
+        f"{result.anomalies:,} anomalies" + (f"; {result.left_alone:,} changed meanwhile" if result.left_alone else "")
     )
 
 

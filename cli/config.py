@@ -34,13 +34,9 @@ def config(
     json: Json = False,
 ) -> None:
     """Print every setting in force, where its value came from, and what it means. Secrets are hidden."""
-    flags = flags_of(
-        source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer}
-    )
+    flags = flags_of(source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer})
     lines = list(describe(load(flags, file=config), flags))
     if json:
         emit_json({line.name: {"value": line.value, "origin": line.origin} for line in lines})
         return
-    show_table(
-        None, ["setting", "value", "from", "meaning"], [(s.name, s.value, s.origin, s.meaning) for s in lines]
-    )
+    show_table(None, ["setting", "value", "from", "meaning"], [(s.name, s.value, s.origin, s.meaning) for s in lines])

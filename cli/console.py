@@ -34,16 +34,10 @@ err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
-SourceUrl = Annotated[
-    str | None, typer.Option("--source", help="Beats setting source.url.", show_default=False)
-]
+SourceUrl = Annotated[str | None, typer.Option("--source", help="Beats setting source.url.", show_default=False)]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Beats setting store.url.", show_default=False)]
-RegistryUrl = Annotated[
-    str | None, typer.Option("--registry", help="Beats setting registry.url.", show_default=False)
-]
-ScorerUrl = Annotated[
-    str | None, typer.Option("--scorer", help="Beats setting scorer.url.", show_default=False)
-]
+RegistryUrl = Annotated[str | None, typer.Option("--registry", help="Beats setting registry.url.", show_default=False)]
+ScorerUrl = Annotated[str | None, typer.Option("--scorer", help="Beats setting scorer.url.", show_default=False)]
 
 
 def flags_of(**groups: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

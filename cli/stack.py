@@ -23,9 +23,7 @@ class Part(StrEnum):
     elasticsearch = "elasticsearch"
 
 
-StateDir = Annotated[
-    Path, typer.Option("--state-dir", help="Folder of the servers' data, configuration, logs.")
-]
+StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the servers' data, configuration, logs.")]
 Only = Annotated[Part | None, typer.Option("--only", help="One of the servers.", show_default=False)]
 
 DEFAULT = Path("mlruns/stack")
@@ -33,9 +31,7 @@ DEFAULT = Path("mlruns/stack")
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    stack = typer.Typer(
-        no_args_is_help=True, help="Real Kafka and Elasticsearch on this machine, without Docker."
-    )
+    stack = typer.Typer(no_args_is_help=True, help="Real Kafka and Elasticsearch on this machine, without Docker.")
     stack.command("up")(up)
     stack.command("down")(down)
     stack.command("status")(status)
@@ -74,9 +70,7 @@ def up(
 def down(
     state_dir: StateDir = DEFAULT,
     only: Only = None,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Delete their data, configuration and logs too.")
-    ] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete their data, configuration and logs too.")] = False,
     json: Json = False,
 ) -> None:
     """Stop them. Their data stays, unless --purge is given."""
@@ -118,9 +112,7 @@ def _document(server: Server, found: str) -> dict[str, object]:
 def _show(state: StackState, answers: dict[str, str]) -> None:
     known = {server.name: server for server in state.servers}
     rows = [
-        (name, found, server.url, server.pid, server.log)
-        if (server := known.get(name))
-        else (name, found, "", "", "")
+        (name, found, server.url, server.pid, server.log) if (server := known.get(name)) else (name, found, "", "", "")
         for name, found in answers.items()
     ]
     show_table(None, ["server", "status", "url", "pid", "log"], rows)

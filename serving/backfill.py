@@ -65,9 +65,7 @@ def backfill(
         lane = Lane(champion, baseline)  # client state of one partition at a time: that bounds memory
         first = _first_time(
             store,
-            EventQuery(
-                since=since, until=until, status="pending", epoch=epoch, topic=topic, partition=partition
-            ),
+            EventQuery(since=since, until=until, status="pending", epoch=epoch, topic=topic, partition=partition),
         )
         if first is None:
             continue

@@ -55,9 +55,7 @@ def scored_events(
     return events.hstack([*feature_columns(features, names), *verdict_columns(scores, events.height)])
 
 
-def pending_events(
-    events: pl.DataFrame, features: npt.NDArray[np.float32] | None, lane: Lane | None
-) -> pl.DataFrame:
+def pending_events(events: pl.DataFrame, features: npt.NDArray[np.float32] | None, lane: Lane | None) -> pl.DataFrame:
     """Events without a verdict; with features and the digest of their baseline where there is a lane."""
     known = {"anomaly.status": "pending", "anomaly.baseline": lane.baseline.digest if lane else None}
     verdict = [pl.lit(known.get(name), dtype=dtype).alias(name) for name, dtype in ANOMALY_SCHEMA.items()]
@@ -66,9 +64,7 @@ def pending_events(
     return events.with_columns(verdict)
 
 
-def dead_letters_of_rejected(
-    records: Records, events: pl.DataFrame, rejected: Mapping[int, str]
-) -> pl.DataFrame:
+def dead_letters_of_rejected(records: Records, events: pl.DataFrame, rejected: Mapping[int, str]) -> pl.DataFrame:
     """Dead letters (DEAD_SCHEMA) of events that the store refuses for good, with their original bytes."""
     row_of = {
         event_id(records.epoch[i], records.topic[i], records.partition[i], records.offset[i]): i

@@ -219,9 +219,7 @@ class Enricher:
                 attempt += 1
                 self.counts.retries += 1
                 if attempt == 1:
-                    log.warning(
-                        "%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values()))
-                    )
+                    log.warning("%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values())))
                 self._pause(min(self._settings.retry_seconds, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
         return refused
 

@@ -21,8 +21,6 @@ def settle_pending(store: Store, scorer: Scorer, query: EventQuery, version: str
     for events in store.read_events(query, columns=["_id", "@timestamp", *columns], with_version=True):
         features = events.select(columns).to_numpy().astype(np.float32)
         scores = scorer.score(features, list(FEATURE_NAMES), version=version)
-        updates = events.select("_id", "@timestamp", "_version").hstack(
-            verdict_columns(scores, events.height)
-        )
+        updates = events.select("_id", "@timestamp", "_version").hstack(verdict_columns(scores, events.height))
         settled += store.update_events(updates)
     return settled

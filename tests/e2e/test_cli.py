@@ -32,9 +32,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "heavy = {'mlflow', 'evidently', 'bentoml', 'polars', 'pandas', 'sklearn', 'onnx', 'kafka', 'elasticsearch'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert "LOADED []" in done.stdout
     assert "simulate" in done.stdout
 
@@ -50,9 +48,7 @@ def test_every_verb_has_help(tmp_path: Path) -> None:
 
 def test_config_tells_value_and_origin(tmp_path: Path) -> None:
     (tmp_path / "oddlog.toml").write_text('[store]\nurl = "http://es:9200"\n')
-    done = run(
-        "config", "--json", "--source", "kafka://k:9092/t", cwd=tmp_path, ODDLOG_STORE__PASSWORD="hunter2"
-    )
+    done = run("config", "--json", "--source", "kafka://k:9092/t", cwd=tmp_path, ODDLOG_STORE__PASSWORD="hunter2")
     assert done.returncode == 0
     settings = json.loads(done.stdout)
     assert settings["source.url"] == {"value": "kafka://k:9092/t", "origin": "flag"}

@@ -47,9 +47,7 @@ class Away(LocalScorer):
         self._answer()
         return super().champion()
 
-    def score(
-        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
-    ) -> Scores:
+    def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
         self._answer()
         return super().score(features, names, version=version)
 

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,10 @@ def teach(settings: Settings, lines: list[bytes]) -> None:
     store.close()
 
 
+def reached(process: subprocess.Popen[bytes], marker: Path) -> bool:
+    return marker.exists() or process.poll() is not None
+
+
 def free_port() -> int:
     import socket
 
@@ -150,7 +155,7 @@ def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
             [sys.executable, str(PROGRAM), point, str(marker), "enrich"], env=broken, stdout=log, stderr=log
         )
         try:
-            until(lambda: marker.exists() or process.poll() is not None, 90, f"kill point {number} ({point})")
+            until(partial(reached, process, marker), 90, f"kill point {number} ({point})")
             assert process.poll() is None, (tmp_path / "enrich.log").read_text()[-3_000:]
             if point == "anywhere":
                 time.sleep(chance.uniform(0.0, 0.6))  # wherever it is by then: that is the point of this kill

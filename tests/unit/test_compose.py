@@ -139,17 +139,13 @@ def test_versions_are_those_of_the_servers_the_tests_run_on() -> None:
     for service in ("kafka", "elasticsearch"):
         version = SERVICES[service]["image"].split(":")[1]
         assert f">{version}<" in text
-    elastic = {
-        SERVICES[name]["image"].split(":")[1] for name in ("elasticsearch", "kibana", "filebeat", "logstash")
-    }
+    elastic = {SERVICES[name]["image"].split(":")[1] for name in ("elasticsearch", "kibana", "filebeat", "logstash")}
     assert len(elastic) == 1
 
 
 def test_the_image_copies_what_exists_and_every_room() -> None:
     dockerfile = (ROOT / "deploy/images/oddlog.Dockerfile").read_text()
-    copied = {
-        part for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for part in line.split()
-    }
+    copied = {part for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for part in line.split()}
     assert {
         "oddlog",
         "training",

@@ -1,0 +1,164 @@
+"""Every command of the README, run as a reader would: in order, in one folder, its long-running ones in the background.
+
+A block ```console holds commands (`$ `) and what they print. In the output, JSON must have the keys shown, and every
+other line is prose for people: figures depend on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+BACKGROUND = {"bentoml serve": "http://127.0.0.1:3000/readyz", "mlflow ui": "http://127.0.0.1:5000/health"}
+"""Commands that stay, and what answers 200 when they have started."""
+
+ELSEWHERE = {
+    "git clone": "the checkout is there already",
+    "make test": "this test is part of it",
+    "make demo LOG=": "needs a log of the reader's own; make demo itself is run, and --log in test_demo.py",
+    "make demo BACKEND=real": "run by tests/e2e/test_demo.py, on the session's servers",
+    "docker compose": "no Docker here; tests/unit/test_compose.py checks it statically",
+}
+"""Commands that are not run here, and why."""
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """(command, output shown) of every console block, in order; a command may go on over lines with `> `."""
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        command, shown = "", []
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                if command:
+                    yield command, "\n".join(shown)
+                command, shown = line[2:], []
+            elif line.startswith("> ") and not shown:
+                command += "\n" + line[2:]
+            else:
+                shown.append(line)
+        if command:
+            yield command, "\n".join(shown)
+
+
+def elsewhere(command: str) -> bool:
+    return any(command.startswith(prefix) for prefix in ELSEWHERE)
+
+
+def test_the_readme_has_commands_and_every_exception_is_used() -> None:
+    commands = [command for command, _ in blocks()]
+    assert len(commands) > 10
+    for prefix in ELSEWHERE:
+        assert any(command.startswith(prefix) for command in commands), prefix
+    assert commands[0].startswith(("git clone", "make demo"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The checkout as a reader has it, with an mlruns/ of its own and the virtual environment that is there."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for top in sorted({name.split("/")[0] for name in names if name} - {"mlruns"}):
+        (tmp_path / top).symlink_to(ROOT / top)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    (tmp_path / "mlruns").mkdir()
+    return tmp_path
+
+
+def taken(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_every_command_of_the_readme_runs(checkout: Path) -> None:
+    if busy := [port for port in (3000, 5000) if taken(port)]:
+        reason = f"the README's own ports {busy} are taken on this machine"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ODDLOG_")}
+    environment["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{environment['PATH']}"
+    environment["HOME"] = str(checkout / "home")
+    (checkout / "home").mkdir()
+    background: list[subprocess.Popen[bytes]] = []
+    try:
+        for command, shown in blocks():
+            if elsewhere(command):
+                continue
+            stays = next((url for name, url in BACKGROUND.items() if command.startswith(name)), None)
+            if stays is not None:
+                background.append(start(command.removesuffix("&").strip(), checkout, environment, stays))
+                continue
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=checkout, env=environment, capture_output=True, text=True, timeout=400,
+                check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{command}\n{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
+            for expected, found in zip(documents(shown), documents(done.stdout), strict=False):
+                assert shape(expected) <= shape(found), command
+            assert len(documents(done.stdout)) >= len(documents(shown)), command
+    finally:
+        for process in background:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert shutil.which("bentoml", path=environment["PATH"])
+
+
+def start(command: str, folder: Path, environment: dict[str, str], url: str) -> subprocess.Popen[bytes]:
+    """Start a command that stays, and wait until it answers."""
+    log = folder / f"{command.split(maxsplit=1)[0]}.log"
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, start_new_session=True,
+        stdout=log.open("wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return process
+        except OSError:
+            pass
+        if time.monotonic() > deadline or process.poll() is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail(f"{command} did not answer at {url}:\n{log.read_text()[-3_000:]}")
+        time.sleep(0.2)
+
+
+def documents(text: str) -> list[Any]:
+    """The lines of a text that are JSON documents."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith(("{", "[")):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found
+
+
+def shape(document: Any, path: str = "") -> set[str]:
+    """The paths of every key; items of a list share one."""
+    if isinstance(document, dict):
+        return {path} | {key for name, value in document.items() for key in shape(value, f"{path}.{name}")}
+    if isinstance(document, list):
+        return {path} | {key for value in document for key in shape(value, f"{path}[]")}
+    return {path}
