@@ -80,9 +80,7 @@ class ArtifactCache:
             try:
                 return Model.load(final)
             except ArtifactError as error:
-                log.warning(
-                    "cached artifact %s fails its check, fetching it anew: %s", final.name, error.found
-                )
+                log.warning("cached artifact %s fails its check, fetching it anew: %s", final.name, error.found)
                 shutil.rmtree(final, ignore_errors=True)
         incoming = self.folder / f".incoming-{uuid.uuid4().hex}"
         try:
@@ -101,9 +99,7 @@ class ArtifactCache:
         """The verified model of a version that was cached. Raises ArtifactError."""
         folder = self.folder / cached.key
         if not folder.is_dir():
-            raise ArtifactError(
-                f"no cached artifact {cached.key}", expected=f"a folder of that name in {self.folder}"
-            )
+            raise ArtifactError(f"no cached artifact {cached.key}", expected=f"a folder of that name in {self.folder}")
         return Model.load(folder)
 
     def remember(self, roles: dict[str, ModelVersion]) -> None:

@@ -94,7 +94,7 @@ class Backend:
             "champion": held.get(champion) if champion else None,
             "previous": held.get(roles.get(PREVIOUS, "")),
             "challenger": held.get(roles.get(CHALLENGER, "")),
-            "held": [summary for summary in held.values() if summary is not None],
+            "held": [version for version, summary in held.items() if summary is not None],
             "refused": [
                 {
                     "version": one.version,

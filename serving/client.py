@@ -88,16 +88,15 @@ class HttpScorer:
         self._baselines[version, tag] = baseline
         return baseline
 
-    def score(
-        self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None
-    ) -> Scores:
+    def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
         """Scores of a float32 matrix [n, len(names)] by `version` (None: the champion); n may be 0."""
         first = self._score(features[:CHUNK_ROWS], names, version)
-        parts = [first]
-        for start in range(CHUNK_ROWS, len(features), CHUNK_ROWS):
-            # By the version that answered first: a swap in between must not mix two models in one batch.
-            parts.append(self._score(features[start : start + CHUNK_ROWS], names, first.model_version))
-        return first if len(parts) == 1 else _joined(parts)
+        if len(features) <= CHUNK_ROWS:
+            return first
+        # The rest by the version that answered first: a swap in between must not mix two models in one batch.
+        starts = range(CHUNK_ROWS, len(features), CHUNK_ROWS)
+        rest = [self._score(features[i : i + CHUNK_ROWS], names, first.model_version) for i in starts]
+        return _joined([first, *rest])
 
     def close(self) -> None:
         """Close connections."""

@@ -26,9 +26,7 @@ def split_lines(body: bytes) -> list[bytes]:
     return lines[:-1] if not lines[-1] else lines
 
 
-def score_lines(
-    lines: list[bytes], held: Held, champion: str, model_name: str
-) -> tuple[Scores, list[dict[str, Any]]]:
+def score_lines(lines: list[bytes], held: Held, champion: str, model_name: str) -> tuple[Scores, list[dict[str, Any]]]:
     """The scores of the lines that parse, and one answer a line, in order.
 
     Client state begins empty and ends with the request: only what a client did in these lines counts. So a line
@@ -38,9 +36,7 @@ def score_lines(
     features = FeatureComputer(held.model.baseline).compute(parsed.events)
     scores = score_with(held, champion, model_name, features, list(FEATURE_NAMES))
     answers: dict[int, dict[str, Any]] = {}
-    events = parsed.events.select(
-        _OFFSET, "source.address", "http.request.method", "url.original"
-    ).iter_rows()
+    events = parsed.events.select(_OFFSET, "source.address", "http.request.method", "url.original").iter_rows()
     for row, (offset, client, method, url) in enumerate(events):
         answers[offset] = {
             "line": offset + 1,

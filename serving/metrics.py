@@ -17,13 +17,9 @@ class ServiceMetrics(Observer):
 
         self._events = Counter("oddlog_events_scored", "Events scored, by model version.", ["version"])
         self._anomalies = Counter("oddlog_anomalies", "Events at or over the threshold.", ["version"])
-        self._requests_refused = Counter(
-            "oddlog_requests_refused", "Requests not scored, by status.", ["status"]
-        )
+        self._requests_refused = Counter("oddlog_requests_refused", "Requests not scored, by status.", ["status"])
         self._swaps = Counter("oddlog_model_swaps", "Times that another version became champion here.")
-        self._models_refused = Counter(
-            "oddlog_models_refused", "Model versions that failed their check.", ["version"]
-        )
+        self._models_refused = Counter("oddlog_models_refused", "Model versions that failed their check.", ["version"])
         self._champion = Gauge(
             "oddlog_champion",
             "1 for the version that is champion.",

@@ -49,9 +49,7 @@ _REASONS: dict[str, Any] = {
     },
 }
 
-_EXAMPLE_LINE = (
-    '203.0.113.9 - - [10/Oct/2025:13:55:36 +0000] "GET /wp-login.php HTTP/1.1" 404 162 "-" "curl/8.5"'
-)
+_EXAMPLE_LINE = '203.0.113.9 - - [10/Oct/2025:13:55:36 +0000] "GET /wp-login.php HTTP/1.1" 404 162 "-" "curl/8.5"'
 
 
 def _problems(*statuses: int) -> dict[int, dict[str, Any]]:
@@ -186,7 +184,7 @@ MODELS: dict[str, Any] = {
             champion={"type": "object", "nullable": True},
             previous={"type": "object", "nullable": True},
             challenger={"type": "object", "nullable": True},
-            held=_LIST,
+            held={"type": "array", "items": _STRING},
             refused=_LIST,
             registry={"type": "object"},
             detail=_STRING,

@@ -15,9 +15,7 @@ from oddlog.scoring.scorer import Scores
 from serving.refusal import Refusal, columns_that_differ
 from serving.wire import provenance, too_many_rows
 
-_EXPECTED = (
-    '{"columns": [feature names], "rows": [[number or null, ...], ...], "version": model version or null}'
-)
+_EXPECTED = '{"columns": [feature names], "rows": [[number or null, ...], ...], "version": model version or null}'
 
 
 @dataclass(frozen=True, slots=True)
