@@ -26,7 +26,7 @@ from training.dataset import COLUMNS
 from training.evaluate import ATTACK, Quality, judge_labelled, judge_planted, quality_of, truth_of
 from training.gates import Evidence, Rival
 from training.planting import PlantedEvents, plant_scenarios
-from training.train import GRAPH_TAG
+from training.record import GRAPH_TAG
 
 Matrix = npt.NDArray[np.float32]
 

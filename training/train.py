@@ -1,6 +1,6 @@
 """A training, from the store to a registered candidate. The steps are in the files beside this one.
 
-with prepare(settings) as prepared:                        # read once, fit the baseline once
+with prepare(settings) as prepared:  # read once, fit the baseline once
     for algorithm in NAMES:
         train_prepared(settings, prepared, algorithm=algorithm)
 """
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,40 +25,18 @@ from oddlog.detectors.catalogue import create
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.artifact import make_golden, write_artifact
 from oddlog.scoring.calibration import fit_calibration, severity
-from oddlog.scoring.card import Card, DatasetInfo, Threshold
+from oddlog.scoring.card import DatasetInfo, Threshold
 from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
 from oddlog.scoring.threshold import alerts_per_day, fit_threshold, parse_budget
 from oddlog.settings import Settings
-from training import figures
-from training.card import describe
 from training.dataset import Dataset, Split, pull, split_by_time
-from training.evaluate import (
-    ATTACK,
-    Labelled,
-    Planted,
-    Quality,
-    judge_labelled,
-    judge_planted,
-    quality_of,
-    truth_of,
-)
-from training.fit import Fitted, GraphCheck, check_graphs, fit_baseline
+from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
+from training.fit import Fitted, check_graphs, fit_baseline
 from training.planting import PlantedEvents, plant_scenarios
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from oddlog.connectors.mlflow_training import TrainingRun
+from training.record import Outcome, training_run
 
 Progress = Callable[[str], None]
-
-GRAPH_TAG = "graph_difference"
-"""Largest difference of a score between graph and reference: the reference itself is not kept, so a gate asks this."""
-
-EXAMPLE_ROWS = 3
-CONTRIBUTION_ROWS = 2_000
-"""Events of either kind that mean contributions are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +164,7 @@ def train_prepared(
             outcome = _evaluate(prepared, model, threshold, budget)
         with _timed(seconds, "log"):
             tell(f"logging {algorithm} to MLflow")
-            run = _training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
+            run = training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
             version = log_training(settings.registry, run)
     if registry is not None:
         version = registry.version(version.version)
@@ -225,27 +201,11 @@ def train(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What was measured of one model."""
-
-    scores: npt.NDArray[np.float32]
-    planted_scores: npt.NDArray[np.float32]
-    labelled: Labelled | None
-    planted: Planted | None
-    held_out_alerts: float | None
-
-    @property
-    def quality(self) -> Quality | None:
-        """What the model is ranked by."""
-        return quality_of(self.labelled, self.planted)
-
-
-def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: float) -> _Outcome:
+def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: float) -> Outcome:
     later, planted = prepared.later, prepared.planted
     scores = model.score(prepared.fitted.later)
     planted_scores = model.score(prepared.planted_features)
-    return _Outcome(
+    return Outcome(
         scores=scores,
         planted_scores=planted_scores,
         labelled=judge_labelled(scores, truth_of(later["labels.truth"]), threshold.value),
@@ -286,162 +246,6 @@ def _dataset_info(prepared: Prepared) -> DatasetInfo:
     )
 
 
-def _training_run(
-    settings: Settings,
-    prepared: Prepared,
-    card: Card,
-    outcome: _Outcome,
-    check: GraphCheck,
-    seconds: dict[str, float],
-    artifact: Path,
-    model: Model,
-) -> TrainingRun:
-    from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun
-
-    data, options = card.dataset, settings.train
-    tags = {
-        "algorithm": card.algorithm,
-        "status": "candidate",
-        "feature_digest": card.feature_digest,
-        "baseline_digest": card.baseline_digest,
-        "dataset_digest": data.digest,
-        "model_digest": card.model_digest,
-        "oddlog_version": card.oddlog_version,
-        GRAPH_TAG: f"{check.score:.9g}",
-    }
-    if (commit := _git_commit()) is not None:
-        tags["git_commit"] = commit
-    if outcome.quality is not None:
-        tags["quality"] = f"{outcome.quality.average_precision:.4f}"
-        tags["quality_basis"] = outcome.quality.basis
-    return TrainingRun(
-        name=f"{card.algorithm} {data.since:%Y-%m-%d} to {data.until:%Y-%m-%d}, {data.events:,} events",
-        started_at=card.created_at,
-        tags=tags,
-        parameters={
-            "data.source": data.source,
-            "data.digest": data.digest,
-            "data.since": data.since.isoformat(),
-            "data.fit_until": data.fit_until.isoformat(),
-            "data.until": data.until.isoformat(),
-            "train.algorithm": card.algorithm,
-            "train.fit_share": options.fit_share,
-            "train.budget": options.budget,
-            "train.seed": options.seed,
-            "features.digest": card.feature_digest,
-            "features.names": ", ".join(card.feature_names),
-            "features.baseline": card.baseline_digest,
-            **{f"detector.{name}": value for name, value in card.parameters.items()},
-        },
-        metrics=_metrics(prepared, card, outcome, check, seconds, artifact),
-        figures=_figures(prepared, card, outcome, model, options.seed),
-        documents={"card.json": card.model_dump(mode="json", exclude={"calibration", "golden"})},
-        dataset=LoggedDataset(prepared.dataset.events, prepared.dataset.snapshot, data.digest, data.source, "training"),
-        artifact=artifact,
-        description=describe(card, outcome.labelled, outcome.planted, outcome.held_out_alerts),
-        example=np.ascontiguousarray(prepared.fitted.later[:EXAMPLE_ROWS]),
-        threshold=card.threshold,
-    )
-
-
-def _metrics(
-    prepared: Prepared,
-    card: Card,
-    outcome: _Outcome,
-    check: GraphCheck,
-    seconds: dict[str, float],
-    artifact: Path,
-) -> dict[str, float]:
-    found: dict[str, float] = {
-        "data/events": card.dataset.events,
-        "data/fitted_events": int(prepared.split.fitted.sum()),
-        "data/later_events": prepared.later.height,
-        "data/clients": card.dataset.clients,
-        "threshold/value": card.threshold.value,
-        "threshold/alerts_per_day": card.threshold.expected_per_day,
-        "graph/rows_compared": check.rows,
-        "graph/largest_score_difference": check.score,
-        "graph/largest_contribution_difference": check.contribution,
-        "size/artifact_bytes": sum(file.stat().st_size for file in artifact.iterdir()),
-    }
-    if outcome.held_out_alerts is not None:
-        found["threshold/alerts_per_day_held_out"] = outcome.held_out_alerts
-    if (labelled := outcome.labelled) is not None:
-        found |= {
-            "labels/attacks": labelled.attacks,
-            "labels/benign": labelled.benign,
-            "labels/average_precision": labelled.average_precision,
-            "labels/roc_auc": labelled.roc_auc,
-            "labels/precision_at_1_percent": labelled.precision_at_1_percent,
-            "labels/recall_at_budget": labelled.recall_at_budget,
-            "labels/precision_at_budget": labelled.precision_at_budget,
-        }
-    if (planted := outcome.planted) is not None:
-        found |= {
-            "planted/events": planted.events,
-            "planted/average_precision": planted.average_precision,
-            "planted/detected": planted.detected,
-        }
-        for name, one in planted.by_scenario.items():
-            found[f"planted/{name}/average_precision"] = one.average_precision
-            found[f"planted/{name}/detected"] = one.detected
-    if outcome.quality is not None:
-        found["quality/average_precision"] = outcome.quality.average_precision
-    return found | {f"seconds/{step}": spent for step, spent in seconds.items()}
-
-
-def _figures(prepared: Prepared, card: Card, outcome: _Outcome, model: Model, seed: int) -> dict[str, Figure]:
-    truth = truth_of(prepared.later["labels.truth"])
-    is_planted = prepared.planted.scenario.is_not_null().to_numpy()
-    own_attacks = truth_of(prepared.planted.events["labels.truth"]) == ATTACK
-    curves = []
-    if outcome.labelled is not None:
-        known = truth >= 0
-        curves.append(
-            figures.Curve("labels", outcome.scores[known], truth[known] == ATTACK, outcome.labelled.average_precision)
-        )
-    if outcome.planted is not None:
-        rows = is_planted | ~own_attacks
-        curves.append(
-            figures.Curve(
-                "planted attacks",
-                outcome.planted_scores[rows],
-                is_planted[rows],
-                outcome.planted.average_precision,
-            )
-        )
-    value, what = card.threshold.value, f"{card.algorithm}, {card.dataset.events:,} events"
-    odd = np.flatnonzero(outcome.scores >= value)
-    sound = np.flatnonzero(outcome.scores < value)
-    random = np.random.default_rng(seed)
-    odd, sound = (
-        random.choice(rows, min(CONTRIBUTION_ROWS, len(rows)), replace=False) if len(rows) else rows
-        for rows in (odd, sound)
-    )
-    later = prepared.fitted.later
-    return {
-        "score_histogram.png": figures.score_histogram(
-            f"Scores of the later events: {what}",
-            outcome.scores,
-            value,
-            {
-                "labelled attacks": outcome.scores[truth == ATTACK],
-                "planted attacks": outcome.planted_scores[is_planted],
-            },
-        ),
-        "precision_recall.png": figures.precision_recall(f"Precision and recall: {what}", curves),
-        "scores_over_time.png": figures.scores_over_time(
-            f"Scores over time: {what}", prepared.later["@timestamp"], outcome.scores, value, seed=seed
-        ),
-        "contributions.png": figures.mean_contributions(
-            f"What the scores are made of: {what}",
-            card.feature_names,
-            model.contributions(later[odd]),
-            model.contributions(later[sound]),
-        ),
-    }
-
-
 @contextlib.contextmanager
 def _opened(settings: Settings, store: Store | None) -> Iterator[Store]:
     if store is not None:
@@ -459,13 +263,3 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[step] = round(time.monotonic() - started, 3)
-
-
-def _git_commit() -> str | None:
-    """The commit that this code is of, `-dirty` where it was changed since; None outside of a repository."""
-    command: list[Any] = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run([*command, "--exclude", "*"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -26,7 +26,8 @@ from oddlog.scoring.model import Model
 from oddlog.settings import Settings
 from oddlog.simulation import simulate
 from training.promote import decide, promote, rollback
-from training.train import GRAPH_TAG, TrainResult, prepare, train, train_prepared
+from training.record import GRAPH_TAG
+from training.train import TrainResult, prepare, train, train_prepared
 
 LINES, DAYS = 6_000, 3
 EASY = "[data]\nmin_events = 200\n[schema]\n[graph]\nmax_difference = 1e-3\n[golden]\nmax_difference = 1e-3\n"
