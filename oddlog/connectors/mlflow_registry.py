@@ -55,9 +55,7 @@ class MlflowRegistry:
         with self._errors():
             token: str | None = None
             while True:
-                page = client.search_model_versions(
-                    f"name = '{self._name}'", max_results=_PAGE, page_token=token
-                )
+                page = client.search_model_versions(f"name = '{self._name}'", max_results=_PAGE, page_token=token)
                 found.extend(page)
                 if not (token := page.token):
                     break
