@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, FEATURE_PREFIX
+from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, EVENT_SCHEMA, FEATURE_PREFIX
 
 DTypes = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -75,6 +75,17 @@ def read_schema(columns: Sequence[str] | None, stored_features: Iterable[str]) -
         else:
             raise ValueError(f"events have no column {column!r}; they have {', '.join(STORED_SCHEMA)}, features.<name>")
     return _instances(chosen)
+
+
+def dead_schema(columns: Sequence[str] | None) -> dict[str, pl.DataType]:
+    """Names and types of the columns of dead letters to read, in order. Raises ValueError for an unknown name.
+
+    >>> dead_schema(["kind"])
+    {'kind': String}
+    """
+    if unknown := [column for column in columns or () if column not in DEAD_SCHEMA]:
+        raise ValueError(f"dead letters have no column {unknown[0]!r}; they have {', '.join(DEAD_SCHEMA)}")
+    return _instances({column: DEAD_SCHEMA[column] for column in columns or DEAD_SCHEMA})
 
 
 def unstorable(frame: pl.DataFrame) -> dict[int, str]:

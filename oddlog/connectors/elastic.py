@@ -1,6 +1,6 @@
 """The event store on Elasticsearch 8 and 9. Beside it: `elastic_connection.py` (requests, errors),
 `elastic_template.py` (mappings), `elastic_bulk.py` (writing), `elastic_query.py` and `elastic_read.py` (reading),
-`elastic_documents.py` (collections, locks).
+`elastic_documents.py` (collections, locks), `elastic_upkeep.py` (retention, whether all is as `setup` makes it).
 
 Delivery: an event is one document, created once: its `_id` is its position and its index the day of its own
 `@timestamp`, so a redelivery meets the same document, is answered 409, and counts as acknowledged.
@@ -8,25 +8,27 @@ Delivery: an event is one document, created once: its `_id` is its position and 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
 
-from oddlog.connectors import elastic_bulk, elastic_documents
+from oddlog.connectors import elastic_bulk, elastic_documents, elastic_upkeep
 from oddlog.connectors.documents import (
     STORED_SCHEMA,
     VERSION,
     check_columns,
+    dead_schema,
     read_schema,
     unstorable,
     without,
 )
-from oddlog.connectors.elastic_connection import ElasticConnection, ElasticError
-from oddlog.connectors.elastic_query import query_dsl
-from oddlog.connectors.elastic_read import BY_TIME, PointInTime, events_in_order, stored_features
+from oddlog.connectors.elastic_connection import ElasticConnection
+from oddlog.connectors.elastic_query import dead_dsl, query_dsl
+from oddlog.connectors.elastic_read import BY_TIME, NEWEST_FIRST, PointInTime, events_in_order, stored_features
 from oddlog.connectors.elastic_template import DEAD, EVENTS, templates
-from oddlog.connectors.store import Collection, EventQuery, WriteOutcome
+from oddlog.connectors.store import Collection, DeadQuery, EventQuery, WriteOutcome
 from oddlog.errors import StoreError, StoreUnavailable
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
 from oddlog.settings import StoreSettings
@@ -47,8 +49,12 @@ class ElasticStore:
     def setup(self) -> None:
         """Put the index templates where they are missing or of another oddlog; indices that exist stay."""
         for name, template in templates(self._prefix).items():
-            if self._template_digest(name) != template["_meta"]["digest"]:
+            if elastic_upkeep.template_digest(self._connection, name) != template["_meta"]["digest"]:
                 self._connection.json("PUT", f"/_index_template/{name}", template)
+
+    def setup_problems(self) -> list[str]:
+        """Templates that are missing or of another oddlog, and indices whose fields have other types."""
+        return elastic_upkeep.setup_problems(self._connection, self._prefix)
 
     def write_events(self, events: pl.DataFrame) -> WriteOutcome:
         """Create one document a row, never overwriting; see the port. Raises StoreRefused on 401 and 403."""
@@ -100,6 +106,30 @@ class ElasticStore:
             pages = moment.pages({"match_all": {}}, BY_TIME, schema, 1_000, limit=limit)
             return pl.concat([schema.to_frame(), *pages])
 
+    def iterate_dead(
+        self,
+        query: DeadQuery,
+        *,
+        columns: Sequence[str] | None = None,
+        newest_first: bool = False,
+        batch_rows: int = 100,
+    ) -> Iterator[pl.DataFrame]:
+        """Dead letters that fit, by time, in frames of at most `batch_rows`; see the port."""
+        schema = dead_schema(columns)
+        sort = NEWEST_FIRST if newest_first else BY_TIME
+        with PointInTime(self._connection, self._dead) as moment:
+            yield from moment.pages(dead_dsl(query), sort, schema, batch_rows, first_rows=20)
+
+    def delete_dead(self, ids: Sequence[str]) -> int:
+        """Remove dead letters; those that are not there are passed over."""
+        if not ids:
+            return 0
+        lines = elastic_bulk.delete_lines(ids, self._dead)
+        outcome = elastic_bulk.send(self._connection, lines, "delete", self._bulk_bytes)
+        if left := {**outcome.rejected, **outcome.retry}:
+            raise StoreUnavailable(f"{len(left)} of {len(ids)} dead letters are left: {next(iter(left.values()))}")
+        return len(ids) - len(outcome.conflicts)
+
     def count_events(self, query: EventQuery) -> int:
         """How many events fit."""
         return self._count(self._events, query_dsl(query))
@@ -112,6 +142,15 @@ class ElasticStore:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""
         with PointInTime(self._connection, self._events) as moment:
             return moment.partitions(query)
+
+    def time_range(self, query: EventQuery) -> tuple[dt.datetime, dt.datetime] | None:
+        """First and last `@timestamp` of events that fit; None where none does."""
+        with PointInTime(self._connection, self._events) as moment:
+            return moment.time_range(query)
+
+    def delete_before(self, day: dt.date, *, dry_run: bool = False) -> dict[dt.date, int | None]:
+        """Delete the indices of days before `day`; see the port. Needs the privilege `delete_index`."""
+        return elastic_upkeep.delete_before(self._connection, self._prefix, day, dry_run=dry_run)
 
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""
@@ -164,16 +203,6 @@ class ElasticStore:
         params = {"ignore_unavailable": "true", "allow_partial_search_results": "false"}
         body = {"size": 0, "query": query, "track_total_hits": True}
         return int(self._connection.json("POST", f"/{index}/_search", body, params=params)["hits"]["total"]["value"])
-
-    def _template_digest(self, name: str) -> str | None:
-        try:
-            found = self._connection.json("GET", f"/_index_template/{name}")
-        except ElasticError as error:
-            if error.status == 404:
-                return None
-            raise
-        meta = found["index_templates"][0]["index_template"].get("_meta") or {}
-        return str(meta.get("digest"))
 
     def _index(self, collection: Collection) -> str:
         return f"{self._prefix}-{collection}"

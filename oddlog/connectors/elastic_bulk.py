@@ -27,7 +27,7 @@ class BulkOutcome:
     """What became of the lines of a bulk, by their number; a line in none of the mappings was carried out."""
 
     conflicts: dict[int, str] = field(default_factory=dict)
-    """There already (create), changed since (update), or gone (update): 409 and 404."""
+    """There already (create), changed since (update), or gone (update, delete): 409 and 404."""
     rejected: dict[int, str] = field(default_factory=dict)
     """For good, with Elasticsearch's reason."""
     retry: dict[int, str] = field(default_factory=dict)
@@ -55,13 +55,19 @@ def update_lines(frame: pl.DataFrame, version: str, columns: Sequence[str]) -> p
     return _lines(frame, "update", action, columns, wrap="doc")
 
 
+def delete_lines(ids: Sequence[str], index: str) -> pl.Series:
+    """One text an id: the `delete` action."""
+    lines = [orjson.dumps({"delete": {"_index": index, "_id": id}}).decode() + "\n" for id in ids]
+    return pl.Series(lines, dtype=pl.String)
+
+
 def version_text(index: pl.Expr, seq_no: pl.Expr, primary_term: pl.Expr) -> pl.Expr:
     """The opaque `_version` of a read document, which `update_lines` takes apart again."""
     return pl.concat_str(seq_no, primary_term, index, separator=":")
 
 
 def send(
-    connection: ElasticConnection, lines: pl.Series, action: Literal["create", "update"], max_bytes: int
+    connection: ElasticConnection, lines: pl.Series, action: Literal["create", "update", "delete"], max_bytes: int
 ) -> BulkOutcome:
     """Send every line once, in requests of at most `max_bytes` (a longer line goes alone).
 
@@ -100,7 +106,7 @@ def _send_part(
         else:
             outcome.rejected[start] = f"{error.type}: {error.reason}"
         return
-    if answer["errors"]:
+    if answer["errors"] or action == "delete":  # that what is to be deleted is not there, is no error
         _read_items(answer["items"], action, start, outcome)
 
 
@@ -113,7 +119,9 @@ def _read_items(items: list[dict[str, Any]], action: str, start: int, outcome: B
         error = done.get("error") or {}
         type, reason = str(error.get("type") or ""), str(error.get("reason") or "")[:1000]
         text = f"{type}: {reason}"
-        if type in _RETRY or status == 429 or status >= 500:
+        if action == "delete" and status == 404:
+            outcome.conflicts[row] = text  # not even its index is there
+        elif type in _RETRY or status == 429 or status >= 500:
             outcome.retry[row] = text
         elif status in {404, 409}:
             outcome.conflicts[row] = text

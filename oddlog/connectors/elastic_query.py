@@ -1,4 +1,4 @@
-"""What an EventQuery means to Elasticsearch: a query in its DSL. Running it is `elastic_read.py`'s."""
+"""What an EventQuery or a DeadQuery means to Elasticsearch: a query in its DSL. Running it is `elastic_read.py`'s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oddlog.connectors.documents import epoch_ms
-from oddlog.connectors.store import EventQuery
+from oddlog.connectors.store import DeadQuery, EventQuery
 
 
 def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -38,6 +38,20 @@ def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[
         filters.append({"range": {"oddlog.position.offset": {"gte": query.from_offset}}})
     if query.min_severity is not None:
         filters.append({"range": {"anomaly.severity": {"gte": query.min_severity}}})
+    if query.ids is not None:
+        filters.append({"ids": {"values": list(query.ids)}})
+    return {"bool": {"filter": filters}} if filters else {"match_all": {}}
+
+
+def dead_dsl(query: DeadQuery) -> dict[str, Any]:
+    """The query for dead letters.
+
+    >>> dead_dsl(DeadQuery(kind="empty"))
+    {'bool': {'filter': [{'term': {'kind': 'empty'}}]}}
+    """
+    filters: list[dict[str, Any]] = []
+    if query.kind is not None:
+        filters.append({"term": {"kind": query.kind}})
     if query.ids is not None:
         filters.append({"ids": {"values": list(query.ids)}})
     return {"bool": {"filter": filters}} if filters else {"match_all": {}}

@@ -7,6 +7,7 @@ stands before a page, with four it would sort all documents anew for each.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -89,6 +90,14 @@ class PointInTime:
                 return sorted(found)
             composite["after"] = page["after_key"]
 
+    def time_range(self, query: EventQuery) -> tuple[dt.datetime, dt.datetime] | None:
+        """First and last `@timestamp` of events that fit; None where none does."""
+        ends = {end: {end: {"field": "@timestamp"}} for end in ("min", "max")}
+        body = {"size": 0, "query": query_dsl(query), "aggs": ends, "track_total_hits": False}
+        found = orjson.loads(self.search(body)).get("aggregations", {})  # none where there is no index
+        first, last = (found.get(end, {}).get("value") for end in ends)
+        return None if first is None else (_moment(first), _moment(last))
+
     def pages(
         self,
         query: Mapping[str, Any],
@@ -98,11 +107,14 @@ class PointInTime:
         *,
         with_version: bool = False,
         limit: int | None = None,
+        first_rows: int = _FIRST_ROWS,
     ) -> Iterator[pl.DataFrame]:
-        """Frames of the columns of `schema`, at most `batch_rows` long, in the order of `sort`."""
+        """Frames of the columns of `schema`, at most `batch_rows` long, in the order of `sort`.
+
+        `first_rows`: length of the first page, from which the next ones' follows by their bytes."""
         fields = [name for name in schema if name != "_id"]
         most = min(batch_rows, _MOST_ROWS)
-        rows, left = min(most, _FIRST_ROWS), limit
+        rows, left = min(most, first_rows), limit
         after: list[Any] | None = None
         while left is None or left > 0:
             size = rows if left is None else min(rows, left)
@@ -139,7 +151,7 @@ def events_in_order(
     else:
         for position in moment.partitions(query):
             only = dict(zip(POSITION_ORDER[:3], position, strict=True))
-            yield query_dsl(query, only), [_ascending(POSITION_ORDER[3]), _UNSORTED]
+            yield query_dsl(query, only), [_by(POSITION_ORDER[3]), _UNSORTED]
 
 
 def stored_features(connection: ElasticConnection, index: str) -> list[str]:
@@ -148,8 +160,12 @@ def stored_features(connection: ElasticConnection, index: str) -> list[str]:
     return sorted(features_of(connection.json("GET", f"/{index}/_field_caps", params=wanted).get("fields", ())))
 
 
-def _ascending(name: str) -> dict[str, Any]:
-    return {name: {"order": "asc", "unmapped_type": _SORT_TYPES[name]}}
+def _moment(milliseconds: float) -> dt.datetime:
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=int(milliseconds))
+
+
+def _by(name: str, order: str = "asc") -> dict[str, Any]:
+    return {name: {"order": order, "unmapped_type": _SORT_TYPES[name]}}
 
 
 _SORT_TYPES = {
@@ -158,7 +174,8 @@ _SORT_TYPES = {
     **dict.fromkeys(POSITION_ORDER[2:], "long"),
 }
 _UNSORTED: dict[str, Any] = {"_shard_doc": {"order": "asc"}}
-BY_TIME: Sort = [*(_ascending(name) for name in ("@timestamp", *POSITION_ORDER)), _UNSORTED]
+BY_TIME: Sort = [*(_by(name) for name in ("@timestamp", *POSITION_ORDER)), _UNSORTED]
+NEWEST_FIRST: Sort = [*(_by(name, "desc") for name in ("@timestamp", *POSITION_ORDER)), _UNSORTED]
 
 
 def _hits(answer: bytes, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:

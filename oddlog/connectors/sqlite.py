@@ -9,6 +9,7 @@ WAL mode, whatever the timeout. A read holds one transaction, so one point in ti
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sqlite3
 import threading
 import time
@@ -19,20 +20,21 @@ from typing import Any, Literal
 import orjson
 import polars as pl
 
-from oddlog.connectors import sqlite_rows, sqlite_tables
+from oddlog.connectors import sqlite_rows, sqlite_tables, sqlite_upkeep
 from oddlog.connectors.documents import (
     STORED_SCHEMA,
     VERSION,
     check_columns,
+    dead_schema,
     features_of,
     read_schema,
     unstorable,
     without,
 )
 from oddlog.connectors.sqlite_connection import connect, translated
-from oddlog.connectors.sqlite_query import ORDER_BY, where
+from oddlog.connectors.sqlite_query import NEWEST_FIRST, ORDER_BY, where, where_dead
 from oddlog.connectors.sqlite_tables import FEATURE_COLUMNS, quoted
-from oddlog.connectors.store import Collection, EventQuery, WriteOutcome
+from oddlog.connectors.store import Collection, DeadQuery, EventQuery, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
 from oddlog.settings import StoreSettings
@@ -63,6 +65,13 @@ class SqliteStore:
         """Create file and tables; harmless when they are there. Other methods do so too."""
         with self._transaction():
             pass
+
+    def setup_problems(self) -> list[str]:
+        """That there is no file yet; a file of another version raises StoreError."""
+        if not self._path.exists():
+            return [f"there is no file {self._path}"]
+        self._query("SELECT 1")
+        return []
 
     def write_events(self, events: pl.DataFrame) -> WriteOutcome:
         """Create one row a row, never overwriting; see the port."""
@@ -146,6 +155,30 @@ class SqliteStore:
         rows = self._query(statement, (-1 if limit is None else limit,))
         return pl.DataFrame(list(sqlite_rows.from_rows(rows, list(DEAD_SCHEMA), pl.Schema(DEAD_SCHEMA)).values()))
 
+    def iterate_dead(
+        self,
+        query: DeadQuery,
+        *,
+        columns: Sequence[str] | None = None,
+        newest_first: bool = False,
+        batch_rows: int = 100,
+    ) -> Iterator[pl.DataFrame]:
+        """Dead letters that fit, by time; the iterator holds one read transaction."""
+        schema = dead_schema(columns)
+        clause, parameters = where_dead(query)
+        order = NEWEST_FIRST if newest_first else ORDER_BY["time"]
+        with contextlib.closing(self._open()) as connection, translated(self._path):
+            connection.execute("BEGIN")
+            cursor = connection.execute(f"SELECT {quoted(schema)} FROM dead{clause}{order}", parameters)
+            while rows := cursor.fetchmany(batch_rows):
+                yield pl.DataFrame(list(sqlite_rows.from_rows(rows, list(schema), schema).values()))
+
+    def delete_dead(self, ids: Sequence[str]) -> int:
+        """Remove dead letters; those that are not there are passed over."""
+        clause, parameters = where_dead(DeadQuery(ids=tuple(ids)))
+        with self._transaction() as connection:
+            return connection.execute(f"DELETE FROM dead{clause}", parameters).rowcount
+
     def count_events(self, query: EventQuery) -> int:
         """How many events fit."""
         clause, parameters = where(query)
@@ -165,6 +198,27 @@ class SqliteStore:
                 f"SELECT DISTINCT {names} FROM events{clause} ORDER BY {names}", parameters
             )
         ]
+
+    def time_range(self, query: EventQuery) -> tuple[dt.datetime, dt.datetime] | None:
+        """First and last `@timestamp` of events that fit; None where none does."""
+        clause, parameters = where(query)
+        # Two questions, not one: SQLite answers a lone min or max from the end of the index.
+        ends = [
+            self._query(f'SELECT {end}("@timestamp") FROM events{clause}', parameters)[0][0] for end in ("min", "max")
+        ]
+        if None in ends:
+            return None
+        first, last = (sqlite_upkeep.moment(end) for end in ends)
+        return first, last
+
+    def delete_before(self, day: dt.date, *, dry_run: bool = False) -> dict[dt.date, int | None]:
+        """Remove the events of days before `day`, a day a transaction, so that writers wait for one at most."""
+        with self._transaction() as connection:
+            found = sqlite_upkeep.days_before(connection, day)
+        for one in () if dry_run else found:
+            with self._transaction() as connection:
+                sqlite_upkeep.delete_day(connection, one)
+        return found
 
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""

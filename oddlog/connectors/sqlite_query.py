@@ -1,4 +1,4 @@
-"""What an EventQuery means to SQLite: a WHERE clause and an ORDER BY. Running them is `sqlite.py`'s."""
+"""What an EventQuery or a DeadQuery means to SQLite: a WHERE clause and an ORDER BY. Running them is `sqlite.py`'s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 
 from oddlog.connectors.documents import epoch_ms
 from oddlog.connectors.sqlite_tables import quoted
-from oddlog.connectors.store import EventQuery
+from oddlog.connectors.store import DeadQuery, EventQuery
 from oddlog.events.schema import POSITION_ORDER
 
 ORDER_BY = {
@@ -16,6 +16,25 @@ ORDER_BY = {
     "position": f" ORDER BY {quoted(POSITION_ORDER)}",
     "time": f" ORDER BY {quoted(['@timestamp', *POSITION_ORDER])}",
 }
+
+NEWEST_FIRST = " ORDER BY " + ", ".join(f'"{name}" DESC' for name in ("@timestamp", *POSITION_ORDER))
+
+
+def where_dead(query: DeadQuery) -> tuple[str, list[Any]]:
+    """The clause for dead letters, and the values of its placeholders.
+
+    >>> where_dead(DeadQuery(kind="empty"))
+    (' WHERE kind = ?', ['empty'])
+    """
+    terms: list[str] = []
+    parameters: list[Any] = []
+    if query.kind is not None:
+        terms.append("kind = ?")
+        parameters.append(query.kind)
+    if query.ids is not None:
+        terms.append("_id IN (SELECT value FROM json_each(?))")
+        parameters.append(orjson.dumps(list(query.ids)))
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
 
 
 def where(query: EventQuery) -> tuple[str, list[Any]]:

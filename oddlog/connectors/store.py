@@ -54,11 +54,24 @@ class EventQuery:
     ids: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadQuery:
+    """Which dead letters to read: all, those of a kind, those of some ids."""
+
+    kind: str | None = None
+    ids: tuple[str, ...] | None = None
+
+
 class Store(Protocol):
     """Events and dead letters by id, written once; small documents in collections; locks with an expiry."""
 
     def setup(self) -> None:
         """Create tables, or index templates; harmless when they are there."""
+
+    def setup_problems(self) -> list[str]:
+        """What is not as `setup` would make it, a sentence each; empty where all is right. Makes nothing.
+
+        Raises StoreError, StoreUnavailable, StoreRefused."""
 
     def write_events(self, events: pl.DataFrame) -> WriteOutcome:
         """Create one document a row (EVENT_SCHEMA, ANOMALY_SCHEMA, `features.*`), never overwriting.
@@ -92,6 +105,23 @@ class Store(Protocol):
     def read_dead(self, *, limit: int | None = None) -> pl.DataFrame:
         """Dead letters, oldest first (DEAD_SCHEMA)."""
 
+    def iterate_dead(
+        self,
+        query: DeadQuery,
+        *,
+        columns: Sequence[str] | None = None,
+        newest_first: bool = False,
+        batch_rows: int = 100,
+    ) -> Iterator[pl.DataFrame]:
+        """Dead letters that fit, by time, in frames of at most `batch_rows`, from one consistent point in time.
+
+        `columns` names some of DEAD_SCHEMA; default: all. An original may have megabytes: hence the small frames."""
+
+    def delete_dead(self, ids: Sequence[str]) -> int:
+        """Remove dead letters; those that are not there are passed over. Returns how many were removed.
+
+        Raises StoreUnavailable; what was removed until then stays removed."""
+
     def count_events(self, query: EventQuery) -> int:
         """How many events fit."""
 
@@ -100,6 +130,15 @@ class Store(Protocol):
 
     def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""
+
+    def time_range(self, query: EventQuery) -> tuple[dt.datetime, dt.datetime] | None:
+        """First and last `@timestamp` of events that fit; None where none does."""
+
+    def delete_before(self, day: dt.date, *, dry_run: bool = False) -> dict[dt.date, int | None]:
+        """Remove the events of every UTC day before `day`; with `dry_run` only tell which.
+
+        Returns how many events each of those days had, oldest first; None where it cannot be known (a closed
+        index). Nothing else is touched: no dead letter, no small document. Raises StoreUnavailable, StoreRefused."""
 
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oddlog.connectors.store import EventQuery, Store, open_store
+from oddlog.connectors.store import DeadQuery, EventQuery, Store, open_store
 from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER, REASON, TIMESTAMP
 from oddlog.settings import StoreSettings
 from tests.elastic_place import elastic_place
@@ -545,6 +545,97 @@ class TestDeadLetters:
         store.refresh()
         assert list(outcome.rejected) == [0]
         assert store.count_dead() == 1
+
+    def test_dead_letters_are_chosen_by_kind_and_id_and_come_in_frames(self, store: Store) -> None:
+        frame = self.dead(7).with_columns(pl.Series("kind", ["empty", "no_format"] * 3 + ["empty"]))
+        self.write(store, frame)
+        whole = pl.concat(store.iterate_dead(DeadQuery(), batch_rows=3))
+        assert whole.equals(frame.reverse())
+        assert [one.height for one in store.iterate_dead(DeadQuery(), batch_rows=3)] == [3, 3, 1]
+        assert pl.concat(store.iterate_dead(DeadQuery(), newest_first=True)).equals(frame)
+        empty = pl.concat(store.iterate_dead(DeadQuery(kind="empty"), columns=["_id", "kind"]))
+        assert empty.to_dict(as_series=False) == {
+            "_id": [f"e1-logs.raw-0-{offset}" for offset in (6, 4, 2, 0)],
+            "kind": ["empty"] * 4,
+        }
+        some = DeadQuery(kind="no_format", ids=("e1-logs.raw-0-1", "e1-logs.raw-0-2", "never"))
+        assert pl.concat(store.iterate_dead(some, columns=["_id"]))["_id"].to_list() == ["e1-logs.raw-0-1"]
+        assert list(store.iterate_dead(DeadQuery(ids=()))) == []
+        assert list(store.iterate_dead(DeadQuery(kind="never"))) == []
+        with pytest.raises(ValueError, match=r"no column 'url\.path'"):
+            list(store.iterate_dead(DeadQuery(), columns=["url.path"]))
+
+    def test_dead_letters_are_removed_by_id_and_nothing_else_is(self, store: Store) -> None:
+        assert store.delete_dead(["never"]) == 0
+        self.write(store, self.dead(5))
+        write(store, events(5))
+        assert store.delete_dead([]) == 0
+        assert store.delete_dead(["e1-logs.raw-0-1", "e1-logs.raw-0-3", "never"]) == 2
+        store.refresh()
+        assert store.read_dead()["oddlog.position.offset"].to_list() == [4, 2, 0]
+        assert store.count_events(ALL) == 5
+        assert store.delete_dead(["e1-logs.raw-0-1"]) == 0
+
+    def test_dead_letters_can_be_removed_while_they_are_read(self, store: Store) -> None:
+        self.write(store, self.dead(5))
+        seen = 0
+        for frame in store.iterate_dead(DeadQuery(), batch_rows=2):
+            seen += frame.height
+            assert store.delete_dead(frame["_id"].to_list()) == frame.height
+        store.refresh()
+        assert seen == 5
+        assert store.count_dead() == 0
+
+
+class TestUpkeep:
+    def test_the_range_of_times_is_that_of_the_events_that_fit(self, store: Store) -> None:
+        assert store.time_range(ALL) is None
+        frame = events(10)
+        write(store, frame)
+        assert store.time_range(ALL) == (frame["@timestamp"][0], frame["@timestamp"][9])
+        assert store.time_range(EventQuery(from_offset=4)) == (frame["@timestamp"][4], frame["@timestamp"][9])
+        assert store.time_range(EventQuery(status="pending")) is None
+
+    def test_days_before_a_day_go_and_nothing_else_does(self, store: Store) -> None:
+        days = [
+            dt.datetime(1969, 12, 31, 23, tzinfo=dt.UTC),
+            MIDNIGHT - dt.timedelta(days=2),
+            MIDNIGHT - dt.timedelta(milliseconds=1),
+            MIDNIGHT,
+            MIDNIGHT + dt.timedelta(days=1),
+        ]
+        write(store, events(5).with_columns(pl.Series("@timestamp", days, dtype=TIMESTAMP)))
+        store.write_dead(TestDeadLetters().dead(3))
+        store.put_document("marks", "one", {"note": "stays"})
+        store.refresh()
+        expected = {day.date(): 1 for day in days[:3]}
+        today = MIDNIGHT.date()
+        assert store.delete_before(dt.date(1969, 12, 31)) == {}
+        assert store.delete_before(today, dry_run=True) == expected
+        assert store.count_events(ALL) == 5
+        assert list(store.delete_before(today)) == sorted(expected)
+        store.refresh()
+        assert read(store)["@timestamp"].to_list() == days[3:]
+        assert store.count_dead() == 3
+        assert store.get_document("marks", "one") == {"note": "stays"}
+        assert store.delete_before(today) == {}
+
+    def test_a_late_event_of_a_deleted_day_is_kept_until_the_next_deletion(self, store: Store) -> None:
+        write(store, events(1))  # of the day before
+        store.delete_before(MIDNIGHT.date())
+        write(store, scored(1))
+        assert read(store, columns=scored(1).columns).equals(scored(1))
+        assert store.setup_problems() == []
+        assert store.delete_before(MIDNIGHT.date()) == {MIDNIGHT.date() - dt.timedelta(days=1): 1}
+
+    def test_what_is_set_up_has_no_problems(self, connect: Callable[[], Store]) -> None:
+        one = connect()
+        assert one.setup_problems()
+        assert one.setup_problems()  # and asking has made nothing
+        one.setup()
+        assert one.setup_problems() == []
+        write(one, scored(3))
+        assert connect().setup_problems() == []
 
 
 class TestCollections:

@@ -1,0 +1,39 @@
+"""Deleting days of events from the SQLite store. Transactions are `sqlite.py`'s."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+
+_1970 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_DAY_MS = 86_400_000
+
+
+def moment(milliseconds: int) -> dt.datetime:
+    """The time of so many milliseconds since 1970.
+
+    >>> moment(-1)
+    datetime.datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=datetime.timezone.utc)
+    """
+    return _1970 + dt.timedelta(milliseconds=milliseconds)
+
+
+def days_before(connection: sqlite3.Connection, day: dt.date) -> dict[dt.date, int | None]:
+    """The UTC days before `day` that have events, oldest first, and how many."""
+    # Division that rounds down, also before 1970, where SQLite's own rounds towards zero.
+    number = f'("@timestamp" - ((("@timestamp" % {_DAY_MS}) + {_DAY_MS}) % {_DAY_MS})) / {_DAY_MS}'
+    rows = connection.execute(
+        f'SELECT {number} AS day, count(*) FROM events WHERE "@timestamp" < ? GROUP BY day ORDER BY day',
+        (_begins(day),),
+    )
+    return {(_1970 + dt.timedelta(days=int(number))).date(): int(count) for number, count in rows}
+
+
+def delete_day(connection: sqlite3.Connection, day: dt.date) -> None:
+    """Remove the events of one UTC day."""
+    begin = _begins(day)
+    connection.execute('DELETE FROM events WHERE "@timestamp" >= ? AND "@timestamp" < ?', (begin, begin + _DAY_MS))
+
+
+def _begins(day: dt.date) -> int:
+    return (day - _1970.date()).days * _DAY_MS
