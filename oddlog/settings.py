@@ -130,6 +130,12 @@ class EnrichSettings(_Group):
     """Longest pause between two attempts at a store that cannot take a batch now."""
     settle_seconds: float = Field(default=30.0, gt=0)
     """How often events that were written as pending under a known baseline are scored after all."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port of the consumer's /metrics, /livez and /readyz; none: no such port. 0: any free one, which the log tells."""
+    metrics_host: str = "127.0.0.1"
+    """Address that port is bound to; in a container `0.0.0.0`."""
+    live_seconds: float = Field(default=120.0, gt=0)
+    """The consumer counts as live while its loop has moved within so many seconds; longer than any one request."""
 
 
 class TrainSettings(_Group):
@@ -173,6 +179,15 @@ class DriftSettings(_Group):
     """Where reports are written."""
 
 
+class LogSettings(_Group):
+    """What the verbs that run for long write to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least that is written; client libraries are held to WARNING at least."""
+    format: Literal["text", "json"] = "text"
+    """`json`: one JSON object a line, errors and stages included."""
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -202,6 +217,8 @@ class Settings(BaseSettings):
     """Promotion."""
     drift: DriftSettings = DriftSettings()
     """Drift."""
+    log: LogSettings = LogSettings()
+    """Logs of the processes themselves."""
 
     @classmethod
     def settings_customise_sources(

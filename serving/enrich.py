@@ -23,6 +23,7 @@ from oddlog.events.parse import parse
 from oddlog.events.record import Partition, Records
 from oddlog.scoring.scorer import Scorer
 from oddlog.settings import EnrichSettings
+from serving.consumer_metrics import ConsumerObserver
 from serving.documents import dead_letters_of_rejected, pending_events, scored_events
 from serving.lane import Lane
 from serving.settle import settle_pending
@@ -67,6 +68,7 @@ class Enricher:
         scorer: Scorer,
         *,
         progress: Callable[[Counts], None] | None = None,
+        observe: ConsumerObserver | None = None,
     ) -> None:
         self.counts = Counts()
         self.lane: Lane | None = None
@@ -75,6 +77,7 @@ class Enricher:
         self._store = store
         self._scorer = scorer
         self._progress = progress or (lambda counts: None)
+        self._observe = observe or ConsumerObserver()
         self._stop = threading.Event()
         self._next: dict[Partition, int] = {}
         self._scorer_rests_until = 0.0
@@ -91,7 +94,10 @@ class Enricher:
         Raises SourceEpochError, SourceError and StoreRefused; what is retried never raises."""
         idle_since = time.monotonic()
         while not self._stop.is_set():
+            self._observe.moved()
             poll = self._source.poll(self._settings.batch_rows, self._settings.batch_seconds)
+            self._observe.revoked(poll.revoked)
+            self._observe.assigned(poll.assigned)
             for partition in poll.revoked:
                 self._forget(partition)
             self._follow_champion()
@@ -109,6 +115,7 @@ class Enricher:
                 self._settle(force=True)
                 break
             self._settle()
+            self._tell_lag()
             self._progress(self.counts)
         return self.counts
 
@@ -116,8 +123,10 @@ class Enricher:
         """Restore the client state of a newly assigned partition, then let it flow."""
         self._next[partition] = self._source.committed(partition) or 0
         if self.lane is not None:
-            self.counts.replayed += self.lane.restore(self._source, partition, self._next[partition])
+            with self._observe.stage("restore"):
+                self.counts.replayed += self.lane.restore(self._source, partition, self._next[partition])
         self._source.start(partition)
+        self._observe.restored(partition)
 
     def _forget(self, partition: Partition) -> None:
         self._next.pop(partition, None)
@@ -143,27 +152,32 @@ class Enricher:
         """Warm the lane of `version` aside, by replaying up to where we are, then put it in place."""
         lane = Lane(version, self._scorer.baseline(version))
         for partition, offset in self._next.items():
-            self.counts.replayed += lane.restore(self._source, partition, offset)
+            with self._observe.stage("restore"):
+                self.counts.replayed += lane.restore(self._source, partition, offset)
         log.info(
             "lane of model version %s is warm (before: %s)",
             version,
             self.lane.version if self.lane else "none",
         )
         self.lane = lane
+        self._observe.lane(version, lane.baseline.digest)
 
     def _let_scorer_rest(self, error: ScorerError) -> None:
         log.warning("scorer is away, events are written as pending: %s", error.found)
         self._scorer_rests_until = time.monotonic() + SCORER_REST_SECONDS
 
     def _process(self, records: Records) -> None:
-        parsed = parse(records)
+        with self._observe.stage("parse"):
+            parsed = parse(records)
         events, champion = self._enrich(parsed.events)
         dead = parsed.dead
-        rejected = self._write(events, self._store.write_events)
+        with self._observe.stage("write"):
+            rejected = self._write(events, self._store.write_events)
         if rejected:
             dead = pl.concat([dead, dead_letters_of_rejected(records, events, rejected)])
         self._write(dead, self._store.write_dead)
-        self._commit(records)
+        with self._observe.stage("commit"):
+            committed = self._commit(records)
         status = events["anomaly.status"]
         scored = int((status == "scored").sum())
         self.counts.records += len(records)
@@ -172,6 +186,8 @@ class Enricher:
         self.counts.dead_letters += dead.height
         self.counts.anomalies += int(events["anomaly.is_anomaly"].sum() or 0)
         self.counts.batches += 1
+        if committed:
+            self._observe.batch(self.counts, dict(dead["kind"].value_counts().iter_rows()))
         if champion is not None and self.lane is not None and champion != self.lane.version:
             try:
                 self._switch(champion)
@@ -183,10 +199,12 @@ class Enricher:
         lane = self.lane
         if lane is None or events.height == 0:
             return pending_events(events, None, None), None
-        features = lane.compute(events)
+        with self._observe.stage("features"):
+            features = lane.compute(events)
         if time.monotonic() >= self._scorer_rests_until:
             try:
-                scores = self._scorer.score(features, lane.names, version=lane.version)
+                with self._observe.stage("score"):
+                    scores = self._scorer.score(features, lane.names, version=lane.version)
                 self._looked_at = time.monotonic()
                 return scored_events(events, features, lane.names, scores), scores.champion
             except ScorerUnavailable as error:
@@ -218,6 +236,7 @@ class Enricher:
             if rows:
                 attempt += 1
                 self.counts.retries += 1
+                self._observe.waiting(next(iter(outcome.retry.values())))
                 if attempt == 1:
                     log.warning("%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values())))
                 self._pause(min(self._settings.retry_seconds, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
@@ -227,11 +246,13 @@ class Enricher:
         """Wait without losing membership. Raises _Stopped when asked to stop meanwhile."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
+            self._observe.moved()
             if self._stop.wait(min(left, 1.0)):
                 raise _Stopped
             self._source.keep_alive()
 
-    def _commit(self, records: Records) -> None:
+    def _commit(self, records: Records) -> bool:
+        """Commit what is stored; whether the source took it."""
         try:
             self._source.commit(records.next_offset)
         except SourceEpochError:
@@ -240,13 +261,27 @@ class Enricher:
             # Membership was lost on the way. What was written is there by id and harmless; memory is ahead of
             # the committed position, so it is thrown away and restored.
             log.warning("commit refused, reading again from the committed positions: %s", error.found)
+            self._observe.waiting(f"the commit was refused: {error.found}")
             self._source.rewind()
             for partition in list(self._next):
                 self._next[partition] = self._source.committed(partition) or 0
                 if self.lane is not None:
                     self.counts.replayed += self.lane.restore(self._source, partition, self._next[partition])
-        else:
-            self._next.update(records.next_offset)
+            return False
+        self._next.update(records.next_offset)
+        return True
+
+    def _tell_lag(self) -> None:
+        if not self._observe.lag_due():
+            return
+        try:
+            self._observe.lag(self._source.lag())
+        except SourceEpochError:
+            raise
+        except SourceError as error:
+            # Brokers that are away for a moment stop no one: reading goes on when they are back.
+            log.debug("lag is not known: %s", error.found)
+            self._observe.lag({})
 
     def _settle(self, *, force: bool = False) -> None:
         """Score what this or an earlier run wrote as pending under the lane's own baseline."""
@@ -258,6 +293,7 @@ class Enricher:
         self._settled_at = now
         query = EventQuery(status="pending", baseline=self.lane.baseline.digest)
         try:
-            self.counts.settled += settle_pending(self._store, self._scorer, query, self.lane.version)
+            with self._observe.stage("settle"):
+                self.counts.settled += settle_pending(self._store, self._scorer, query, self.lane.version)
         except ScorerError as error:
             self._let_scorer_rest(error)
