@@ -109,8 +109,8 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
                 background.append(start(command.removesuffix("&").strip(), checkout, environment, stays))
                 continue
             done = subprocess.run(
-                ["bash", "-c", RECIPES.get(command, command)], cwd=checkout, env=environment, capture_output=True, text=True, timeout=400,
-                check=False,
+                ["bash", "-c", RECIPES.get(command, command)], cwd=checkout, env=environment,
+                capture_output=True, text=True, timeout=400, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{command}\n{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
             for expected, found in zip(documents(shown), documents(done.stdout), strict=False):
