@@ -48,9 +48,7 @@ class Source(Protocol):
 
         Raises SourceEpochError where it does not fit what the source holds now."""
 
-    def replay(
-        self, partition: Partition, until_offset: int, since_ms: int | None = None
-    ) -> Iterator[Records]:
+    def replay(self, partition: Partition, until_offset: int, since_ms: int | None = None) -> Iterator[Records]:
         """Records before `until_offset` in order, from the earliest kept (or the first at or after `since_ms`,
         by the broker's timestamp); touches neither position nor assignment."""
 
