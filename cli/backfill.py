@@ -19,6 +19,7 @@ from cli.console import (
     settings_from,
     verb,
 )
+from cli.logs import LogJson, log_flags, logs_are_json, start_logging
 
 
 def register(app: typer.Typer) -> None:
@@ -36,10 +37,12 @@ def backfill(
     store: StoreUrl = None,
     registry: RegistryUrl = None,
     scorer: ScorerUrl = None,
+    log_json: LogJson = False,
     json: Json = False,
 ) -> None:
     """Score pending events with the champion: partition by partition, in order, after a lead-in."""
-    settings = settings_from(config, store=store, registry=registry, scorer=scorer)
+    settings = settings_from(config, store=store, registry=registry, scorer=scorer, log=log_flags(log_json))
+    start_logging(settings)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from oddlog.connectors.store import open_store
@@ -50,7 +53,7 @@ def backfill(
     opened_store, opened_scorer = open_store(settings.store), open_scorer(settings)
     bar = Progress(
         TextColumn("backfill"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True,
-        disable=json or not err.is_terminal,
+        disable=json or logs_are_json() or not err.is_terminal,
     )  # fmt: skip
     try:
         with bar:

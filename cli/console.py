@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.logs import log_error, logs_are_json
 from oddlog.errors import OddlogError
 from oddlog.settings import Settings, load
 
@@ -83,6 +84,9 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except OddlogError as error:
+            if logs_are_json():
+                log_error(error)
+                raise typer.Exit(error.exit_code) from None
             first, *rest = str(error).split("\n")
             err.print(f"[bold red]error:[/] {_plain(first)}", highlight=False)
             for line in rest:

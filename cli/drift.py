@@ -21,6 +21,7 @@ from cli.console import (
     show_table,
     verb,
 )
+from cli.logs import LogJson, log_flags, start_logging
 from oddlog.errors import UsageError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -56,11 +57,13 @@ def drift(
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
+    log_json: LogJson = False,
     json: Json = False,
 ) -> None:
     """Compare a recent batch with the champion's reference. Exit code 1 when it drifted past the limit."""
     start, end = period(since, until, last, now=dt.datetime.now(dt.UTC))
-    settings = settings_from(config, store=store, registry=registry)
+    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json))
+    start_logging(settings)
 
     from monitoring.drift import check_drift
     from oddlog.connectors.registry import open_registry

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import Config, Json, ScorerUrl, SourceUrl, StoreUrl, emit_json, err, settings_from, verb
+from cli.logs import LogJson, log_flags, logs_are_json, start_logging
 
 if TYPE_CHECKING:
+    from oddlog.settings import EnrichSettings
+    from serving.consumer_metrics import ConsumerObserver
     from serving.enrich import Counts
+
+log = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,25 +38,36 @@ def enrich(
         float | None,
         typer.Option(help="End after this many seconds without a record; default: run until stopped.", min=0),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve /metrics, /livez and /readyz there. Beats enrich.metrics_port.",
+            min=0,
+            max=65_535,
+            show_default=False,
+        ),
+    ] = None,
+    log_json: LogJson = False,
     json: Json = False,
 ) -> None:
     """Read records, score them, write them, commit: nothing lost, nothing twice. SIGTERM and SIGINT end it cleanly."""
-    settings = settings_from(config, source=source, store=store, scorer=scorer, group=group)
+    settings = settings_from(
+        config, source=source, store=store, scorer=scorer, group=group,
+        enrich={"metrics_port": metrics_port}, log=log_flags(log_json),
+    )  # fmt: skip
+    start_logging(settings)
     from oddlog.connectors.source import open_source
     from oddlog.connectors.store import open_store
     from serving.enrich import Enricher
     from serving.scorers import open_scorer
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("kafka", "elastic_transport", "httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-    opened_store = open_store(settings.store)
-    opened_store.setup()
-    opened_source = open_source(settings.source)
-    opened_scorer = open_scorer(settings)
-    with _status(quiet=json) as show:
-        enricher = Enricher(settings.enrich, opened_source, opened_store, opened_scorer, progress=show)
+    with _status(quiet=json or logs_are_json()) as show, _observer(settings.enrich) as observe:
+        # The port answers before anything is opened: whoever probes it sees a consumer that starts.
+        opened_store = open_store(settings.store)
+        opened_store.setup()
+        opened_source = open_source(settings.source)
+        opened_scorer = open_scorer(settings)
+        enricher = Enricher(settings.enrich, opened_source, opened_store, opened_scorer, progress=show, observe=observe)
 
         def stop(number: int, frame: FrameType | None) -> None:
             enricher.stop()
@@ -66,8 +84,27 @@ def enrich(
         from dataclasses import asdict
 
         emit_json(asdict(counts))
+    elif logs_are_json():
+        from dataclasses import asdict
+
+        log.info("ended: %s", _line(counts), extra=asdict(counts))
     else:
         err.print(_line(counts))
+
+
+@contextmanager
+def _observer(settings: EnrichSettings) -> Iterator[ConsumerObserver | None]:
+    """The metrics of this consumer, served while it runs; None where no port is set."""
+    if settings.metrics_port is None:
+        yield None
+        return
+    from serving.consumer_metrics import ConsumerMetrics
+    from serving.consumer_port import consumer_port
+
+    metrics = ConsumerMetrics(live_seconds=settings.live_seconds)
+    with consumer_port(metrics, settings.metrics_host, settings.metrics_port) as port:
+        log.info("metrics at http://%s:%d/metrics, /livez, /readyz", settings.metrics_host, port)
+        yield metrics
 
 
 def _line(counts: Counts) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, err, out, settings_from, show_table, verb
+from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ def promote(
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
+    log_json: LogJson = False,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Judge the candidates; the best that passes every gate becomes champion. Exit 1 where none does."""
-    settings = settings_from(config, store=store, registry=registry, promote={"gates": gates})
+    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), promote={"gates": gates})
+    start_logging(settings)
     with stages(quiet=json) as tell:
         from training.promote import decide, no_candidate_passed
 

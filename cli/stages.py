@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cli.console import err
+from cli.logs import logs_are_json
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds that a person waits without wondering
 
@@ -17,10 +21,13 @@ def stages(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Gives a function that takes the name of each stage as it begins.
 
     In a terminal the present stage is shown with a spinner, and finished ones with their seconds. Where standard
-    error is no terminal a line is written for each stage; with `quiet`, nothing.
+    error is no terminal a line is written for each stage (a log line, where logs are JSON); with `quiet`, nothing.
     """
     if quiet:
         yield lambda _: None
+        return
+    if logs_are_json():
+        yield log.info
         return
     if not err.is_terminal:
         yield lambda name: err.print(name, highlight=False, markup=False)
@@ -48,3 +55,38 @@ def stages(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     finally:
         patience.cancel()
         status.stop()
+
+
+@contextmanager
+def shares(*, quiet: bool = False) -> Iterator[Callable[[str, float | None], None]]:
+    """Gives a function that takes what is being done and the share of it that is done (None: not known).
+
+    In a terminal a bar is shown once it takes longer than PATIENCE; elsewhere nothing is.
+    """
+    if quiet or not err.is_terminal:
+        yield lambda _what, _share: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    progress = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=err, transient=True,
+    )  # fmt: skip
+    task = progress.add_task("", total=None)
+    patience = threading.Timer(PATIENCE, progress.start)
+    patience.daemon = True
+    present = ""
+
+    def tell(what: str, share: float | None) -> None:
+        nonlocal present
+        if what != present:
+            present = what
+            progress.reset(task, description=what, total=None if share is None else 1.0)
+        progress.update(task, completed=share or 0.0, total=None if share is None else 1.0)
+
+    patience.start()
+    try:
+        yield tell
+    finally:
+        patience.cancel()
+        progress.stop()

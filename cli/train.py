@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, settings_from, show_table, verb
+from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ def train(
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
+    log_json: LogJson = False,
     json: Json = False,
 ) -> None:
     """Fit a detector on the stored events, evaluate it, and register it in MLflow as a candidate."""
     chosen = {"algorithm": algorithm, "budget": budget, "fit_share": fit_share, "seed": seed}
-    settings = settings_from(config, store=store, registry=registry, train=chosen)
+    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), train=chosen)
+    start_logging(settings)
     with stages(quiet=json) as tell:
         from training.train import train as run
 
