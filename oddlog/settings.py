@@ -128,6 +128,8 @@ class EnrichSettings(_Group):
     """How far back records are replayed to restore client state: several times the longest decay of a day."""
     retry_seconds: float = Field(default=30.0, gt=0)
     """Longest pause between two attempts at a store that cannot take a batch now."""
+    snapshot_seconds: float = Field(default=60.0, gt=0)
+    """How often client state is written to the store, so that a restart replays no more than came since."""
     settle_seconds: float = Field(default=30.0, gt=0)
     """How often events that were written as pending under a known baseline are scored after all."""
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)

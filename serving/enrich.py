@@ -3,28 +3,32 @@
 Delivery: a position is committed after the store has acknowledged every document and dead letter before it.
 Reading is at least once, writing is create-only by position, so nothing is lost and nothing is there twice.
 A scorer that is away delays no one: events are written as pending, and scored later.
+
+While one batch is written (batch_writer.py), the next is read, parsed and scored; batches are committed in order.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import polars as pl
 
 from oddlog.connectors.source import Source
-from oddlog.connectors.store import EventQuery, Store, WriteOutcome
-from oddlog.errors import ScorerError, ScorerUnavailable, SourceEpochError, SourceError
+from oddlog.connectors.store import EventQuery, Store
+from oddlog.errors import ScorerError, ScorerUnavailable, SourceEpochError, SourceError, StoreUnavailable
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition, Records
 from oddlog.scoring.scorer import Scorer
 from oddlog.settings import EnrichSettings
+from serving.batch_writer import Batch, BatchWriter, Stopped, Written
 from serving.consumer_metrics import ConsumerObserver
-from serving.documents import dead_letters_of_rejected, pending_events, scored_events
+from serving.documents import pending_events, scored_events
 from serving.lane import Lane
 from serving.settle import settle_pending
 
@@ -32,6 +36,12 @@ log = logging.getLogger(__name__)
 
 SCORER_REST_SECONDS = 2.0
 """After a failed request the scorer is left alone for this long, so that a batch does not wait for it each time."""
+
+LOOK_SECONDS = 5.0
+"""How often the scorer is asked for the champion where no answer tells: while idle, or while it was away."""
+
+ALIVE_SECONDS = 0.5
+"""How often the source is told that we live, while a batch waits for the store."""
 
 
 @dataclass(slots=True)
@@ -47,14 +57,6 @@ class Counts:
     batches: int = 0
     retries: int = 0
     replayed: int = 0
-
-
-LOOK_SECONDS = 5.0
-"""How often the scorer is asked for the champion where no answer tells: while idle, or while it was away."""
-
-
-class _Stopped(Exception):
-    """Asked to stop while a batch was not written: it is left uncommitted, and will be read again."""
 
 
 class Enricher:
@@ -79,10 +81,16 @@ class Enricher:
         self._progress = progress or (lambda counts: None)
         self._observe = observe or ConsumerObserver()
         self._stop = threading.Event()
-        self._next: dict[Partition, int] = {}
+        self._writer = BatchWriter(store, settings, self._stop, self._observe)
+        self._in_flight: tuple[Batch, Future[Written]] | None = None
+        self._computed: dict[Partition, int] = {}
+        """Where memory stands, by partition that is ours: ahead of the committed position by what is in flight."""
+        self._unproved: set[Partition] = set()
+        """Partitions that nobody has committed in yet: their first record is held against the store's."""
         self._scorer_rests_until = 0.0
         self._settled_at = float("-inf")
         self._looked_at = float("-inf")
+        self._snapshot_at = time.monotonic()
 
     def stop(self) -> None:
         """End at the next batch boundary; what is read and not written stays uncommitted."""
@@ -91,7 +99,14 @@ class Enricher:
     def run(self, *, until_idle: float | None = None) -> Counts:
         """Consume until stopped, or until the source was empty for `until_idle` seconds.
 
-        Raises SourceEpochError, SourceError and StoreRefused; what is retried never raises."""
+        Raises SourceEpochError, SourceError, StoreRefused and StoreError; what is retried never raises."""
+        try:
+            self._loop(until_idle)
+        finally:
+            self._writer.close()
+        return self.counts
+
+    def _loop(self, until_idle: float | None) -> None:
         idle_since = time.monotonic()
         while not self._stop.is_set():
             self._observe.moved()
@@ -103,35 +118,62 @@ class Enricher:
             self._follow_champion()
             for partition in poll.assigned:
                 self._take(partition)
-            if len(poll.records):
-                try:
-                    self._process(poll.records)
-                except _Stopped:
-                    break
+            batch = self._prepare(poll.records) if len(poll.records) else None
+            if poll.assigned or batch is not None or self._in_flight is not None:
                 idle_since = time.monotonic()
-            elif poll.assigned:
-                idle_since = time.monotonic()
+            if not self._finish():
+                batch = None  # it follows on a batch that is not committed, and will be read again
+            if self._stop.is_set():
+                break
+            if batch is not None:
+                self._in_flight = batch, self._writer.submit(batch)
             elif until_idle is not None and time.monotonic() - idle_since >= until_idle:
                 self._settle(force=True)
                 break
             self._settle()
             self._tell_lag()
             self._progress(self.counts)
-        return self.counts
+        if self._finish() and self.counts.records:
+            self._writer.submit_snapshots([self.lane.snapshot(*at) for at in self._committed()] if self.lane else [])
+
+    def _committed(self) -> list[tuple[Partition, int]]:
+        """Where memory stands, where it stands no further than what is committed."""
+        return [
+            (partition, offset)
+            for partition, offset in self._computed.items()
+            if offset and self._source.committed(partition) == offset
+        ]
 
     def _take(self, partition: Partition) -> None:
         """Restore the client state of a newly assigned partition, then let it flow."""
-        self._next[partition] = self._source.committed(partition) or 0
-        if self.lane is not None:
-            with self._observe.stage("restore"):
-                self.counts.replayed += self.lane.restore(self._source, partition, self._next[partition])
+        committed = self._source.committed(partition)
+        if committed is None:
+            self._unproved.add(partition)
+        self._computed[partition] = committed or 0
+        self._restore(self.lane, partition)
         self._source.start(partition)
         self._observe.restored(partition)
 
     def _forget(self, partition: Partition) -> None:
-        self._next.pop(partition, None)
+        self._computed.pop(partition, None)
+        self._unproved.discard(partition)
         if self.lane is not None:
             self.lane.drop(partition)
+
+    def _restore(self, lane: Lane | None, partition: Partition) -> None:
+        """Bring a lane to where memory stands in a partition, waiting for a store that is away."""
+        while lane is not None and not self._stop.is_set():
+            try:
+                with self._observe.stage("restore"):
+                    self.counts.replayed += lane.restore(
+                        self._source, self._store, partition, self._computed[partition]
+                    )
+                return
+            except StoreUnavailable as error:
+                log.warning("the store is away, client state waits for it: %s", error.found)
+                self._observe.waiting(error.found)
+                self._stop.wait(ALIVE_SECONDS)
+                self._source.keep_alive()
 
     def _follow_champion(self) -> None:
         """Have the champion's lane, also while no event asks for it: it is warm when the next one comes."""
@@ -149,16 +191,11 @@ class Enricher:
             self._let_scorer_rest(error)
 
     def _switch(self, version: str) -> None:
-        """Warm the lane of `version` aside, by replaying up to where we are, then put it in place."""
+        """Warm the lane of `version` aside, up to where memory stands, then put it in place."""
         lane = Lane(version, self._scorer.baseline(version))
-        for partition, offset in self._next.items():
-            with self._observe.stage("restore"):
-                self.counts.replayed += lane.restore(self._source, partition, offset)
-        log.info(
-            "lane of model version %s is warm (before: %s)",
-            version,
-            self.lane.version if self.lane else "none",
-        )
+        for partition in self._computed:
+            self._restore(lane, partition)
+        log.info("lane of model version %s is warm (before: %s)", version, self.lane.version if self.lane else "none")
         self.lane = lane
         self._observe.lane(version, lane.baseline.digest)
 
@@ -166,33 +203,24 @@ class Enricher:
         log.warning("scorer is away, events are written as pending: %s", error.found)
         self._scorer_rests_until = time.monotonic() + SCORER_REST_SECONDS
 
-    def _process(self, records: Records) -> None:
+    def _prepare(self, records: Records) -> Batch:
+        """Parse, compute, score; memory stands at the end of `records` afterwards."""
         with self._observe.stage("parse"):
             parsed = parse(records)
+        if self._unproved:
+            self._prove_epoch(parsed.events)
         events, champion = self._enrich(parsed.events)
-        dead = parsed.dead
-        with self._observe.stage("write"):
-            rejected = self._write(events, self._store.write_events)
-        if rejected:
-            dead = pl.concat([dead, dead_letters_of_rejected(records, events, rejected)])
-        self._write(dead, self._store.write_dead)
-        with self._observe.stage("commit"):
-            committed = self._commit(records)
-        status = events["anomaly.status"]
-        scored = int((status == "scored").sum())
-        self.counts.records += len(records)
-        self.counts.scored += scored - len(rejected) if scored else 0
-        self.counts.pending += events.height - scored
-        self.counts.dead_letters += dead.height
-        self.counts.anomalies += int(events["anomaly.is_anomaly"].sum() or 0)
-        self.counts.batches += 1
-        if committed:
-            self._observe.batch(self.counts, dict(dead["kind"].value_counts().iter_rows()))
+        self._computed.update(records.next_offset)
+        batch = Batch(records, events, parsed.dead)
+        if self.lane is not None and time.monotonic() - self._snapshot_at >= self._settings.snapshot_seconds:
+            self._snapshot_at = time.monotonic()
+            batch.snapshots = [self.lane.snapshot(*at) for at in self._computed.items() if at[1]]
         if champion is not None and self.lane is not None and champion != self.lane.version:
             try:
                 self._switch(champion)
             except ScorerError as error:
                 self._let_scorer_rest(error)
+        return batch
 
     def _enrich(self, events: pl.DataFrame) -> tuple[pl.DataFrame, str | None]:
         """The events with features and verdict, or pending; and who is champion by the scorer's answer."""
@@ -222,39 +250,61 @@ class Enricher:
         except ScorerError:
             return None
 
-    def _write(self, frame: pl.DataFrame, write: Callable[[pl.DataFrame], WriteOutcome]) -> dict[int, str]:
-        """Write until every row is acknowledged or refused for good; polling stays paused meanwhile.
+    def _prove_epoch(self, events: pl.DataFrame) -> None:
+        """Where nothing is committed, hold the first record against the store's document of the same position.
 
-        Returns the refused rows, by their number in `frame`."""
-        refused: dict[int, str] = {}
-        rows = list(range(frame.height))
-        attempt = 0
-        while rows:
-            outcome = write(frame[rows] if len(rows) < frame.height else frame)
-            refused.update({rows[i]: reason for i, reason in outcome.rejected.items()})
-            rows = [rows[i] for i in sorted(outcome.retry)]
-            if rows:
-                attempt += 1
-                self.counts.retries += 1
-                self._observe.waiting(next(iter(outcome.retry.values())))
-                if attempt == 1:
-                    log.warning("%d documents wait for the store: %s", len(rows), next(iter(outcome.retry.values())))
-                self._pause(min(self._settings.retry_seconds, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
-        return refused
+        A topic that is deleted takes its committed offsets along: made anew, it would start at the same positions,
+        and every event of it would pass as written already. Raises SourceEpochError."""
+        columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
+        for row in events.unique(columns, keep="first", maintain_order=True).iter_rows(named=True):
+            partition = Partition(*(row[column] for column in columns))
+            if partition not in self._unproved:
+                continue
+            self._unproved.discard(partition)
+            known = EventQuery(ids=(row["_id"],))
+            for stored in self._store.read_events(known, columns=["_id", "event.original"]):
+                if stored.height and stored["event.original"].item(0) != row["event.original"]:
+                    raise SourceEpochError(
+                        f"position {row['_id']} holds another record than the store's document of that position: "
+                        f"{partition.topic} was deleted and made anew",
+                        expected=f"a topic whose records are those of epoch {partition.epoch!r}",
+                        mend="choose a new epoch: ODDLOG_SOURCE__EPOCH=e2, or [source] epoch in oddlog.toml",
+                    )
 
-    def _pause(self, seconds: float) -> None:
-        """Wait without losing membership. Raises _Stopped when asked to stop meanwhile."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._observe.moved()
-            if self._stop.wait(min(left, 1.0)):
-                raise _Stopped
-            self._source.keep_alive()
+    def _finish(self) -> bool:
+        """Wait until what is in flight is stored, and commit it. False where memory is not committed any more."""
+        if self._in_flight is None:
+            return True
+        (batch, future), self._in_flight = self._in_flight, None
+        while True:
+            try:
+                written = future.result(timeout=ALIVE_SECONDS)
+                break
+            except concurrent.futures.TimeoutError:
+                self._observe.moved()
+                self._source.keep_alive()
+            except Stopped:
+                return False
+        self.counts.retries += written.retries
+        if not self._commit(batch):
+            return False
+        self.counts.records += len(batch.records)
+        self.counts.scored += written.scored
+        self.counts.pending += written.pending
+        self.counts.dead_letters += written.dead.height
+        self.counts.anomalies += written.anomalies
+        self.counts.batches += 1
+        self._observe.batch(self.counts, dict(written.dead["kind"].value_counts().iter_rows()))
+        if batch.snapshots:
+            self._writer.submit_snapshots(batch.snapshots)
+        return True
 
-    def _commit(self, records: Records) -> bool:
+    def _commit(self, batch: Batch) -> bool:
         """Commit what is stored; whether the source took it."""
+        ours = {p: offset for p, offset in batch.records.next_offset.items() if p in self._computed}
         try:
-            self._source.commit(records.next_offset)
+            with self._observe.stage("commit"):
+                self._source.commit(ours)
         except SourceEpochError:
             raise
         except SourceError as error:
@@ -263,12 +313,10 @@ class Enricher:
             log.warning("commit refused, reading again from the committed positions: %s", error.found)
             self._observe.waiting(f"the commit was refused: {error.found}")
             self._source.rewind()
-            for partition in list(self._next):
-                self._next[partition] = self._source.committed(partition) or 0
-                if self.lane is not None:
-                    self.counts.replayed += self.lane.restore(self._source, partition, self._next[partition])
+            for partition in self._computed:
+                self._computed[partition] = self._source.committed(partition) or 0
+                self._restore(self.lane, partition)
             return False
-        self._next.update(records.next_offset)
         return True
 
     def _tell_lag(self) -> None:
@@ -297,3 +345,5 @@ class Enricher:
                 self.counts.settled += settle_pending(self._store, self._scorer, query, self.lane.version)
         except ScorerError as error:
             self._let_scorer_rest(error)
+        except StoreUnavailable as error:
+            log.warning("pending events wait for the store: %s", error.found)

@@ -99,10 +99,13 @@ class FileSource:
         Raises SourceEpochError for a generation that this group does not know."""
         return self._generation(partition).committed
 
-    def replay(self, partition: Partition, until_offset: int, since_ms: int | None = None) -> Iterator[Records]:
-        """Records of the generation before `until_offset`, from its beginning; touches neither position nor
-        assignment. Nothing where its file is gone, or was last written to before `since_ms` (a file has one
-        time for all its lines)."""
+    def replay(
+        self, partition: Partition, until_offset: int, since_ms: int | None = None, *, from_offset: int = 0
+    ) -> Iterator[Records]:
+        """Records of the generation from `from_offset` (where a line begins) to `until_offset`.
+
+        Touches neither position nor assignment. Nothing where its file is gone, or was last written to before
+        `since_ms` (a file has one time for all its lines)."""
         generation = self._generation(partition)
         with self._failing("replaying"):
             open_already = next((each.fd for each in self._tails if each.generation is generation), None)
@@ -112,7 +115,7 @@ class FileSource:
             try:
                 if since_ms is not None and mtime_ms(fd) < since_ms:
                     return
-                offset, until = 0, min(until_offset, os.fstat(fd).st_size)
+                offset, until = from_offset, min(until_offset, os.fstat(fd).st_size)
                 while offset < until:
                     lines, end = read_lines(fd, offset, REPLAY_RECORDS, final=True)
                     begins = list(starts(lines, offset))

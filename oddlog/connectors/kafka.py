@@ -146,9 +146,11 @@ class KafkaSource:
         with failing(self._address, "asking for the committed position in"):
             return resume_point(self._consumer, self._tp(partition), self._stamp, self._address)
 
-    def replay(self, partition: Partition, until_offset: int, since_ms: int | None = None) -> Iterator[Records]:
-        """Records before `until_offset` in order, from the earliest kept (or the first at or after `since_ms`,
-        by the broker's timestamp); touches neither position nor assignment.
+    def replay(
+        self, partition: Partition, until_offset: int, since_ms: int | None = None, *, from_offset: int = 0
+    ) -> Iterator[Records]:
+        """Records before `until_offset` in order, from the earliest kept at or after `from_offset` (and, by the
+        broker's timestamp, `since_ms`); touches neither position nor assignment.
 
         Keeps the membership alive from batch to batch, however long it takes. Raises SourceError."""
         tp = self._tp(partition)
@@ -157,6 +159,7 @@ class KafkaSource:
             try:
                 reader.assign([tp])
                 first, end = reader.beginning_offsets([tp])[tp], reader.end_offsets([tp])[tp]
+                first = max(first, from_offset)
                 until = min(until_offset, end)
                 if since_ms is not None:
                     found = reader.offsets_for_times({tp: max(since_ms, 0)})[tp]

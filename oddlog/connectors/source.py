@@ -48,9 +48,11 @@ class Source(Protocol):
 
         Raises SourceEpochError where it does not fit what the source holds now."""
 
-    def replay(self, partition: Partition, until_offset: int, since_ms: int | None = None) -> Iterator[Records]:
-        """Records before `until_offset` in order, from the earliest kept (or the first at or after `since_ms`,
-        by the broker's timestamp); touches neither position nor assignment."""
+    def replay(
+        self, partition: Partition, until_offset: int, since_ms: int | None = None, *, from_offset: int = 0
+    ) -> Iterator[Records]:
+        """Records before `until_offset` in order, from the earliest kept at or after `from_offset` (and, by the
+        broker's timestamp, `since_ms`); touches neither position nor assignment. Keeps membership meanwhile."""
 
     def keep_alive(self) -> None:
         """Keep membership while the caller is busy with something slow; fetches nothing."""

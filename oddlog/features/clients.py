@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 import numpy as np
@@ -92,6 +92,35 @@ class ClientState:
         self._sums[of_client] = sums[:, ends].T
         self._sweep()
         return np.ascontiguousarray(means.T)
+
+    def table(self) -> dict[str, list[str] | Floats]:
+        """The whole state by column, a row a client: what `of_table` takes. It shares nothing with the state."""
+        names = list(self._slot)
+        slot = np.fromiter(self._slot.values(), dtype=np.int64, count=len(names))
+        return {
+            "client": names,
+            "clock": np.full(len(names), self._clock),
+            "last": self._last[slot],
+            **{f"weight_{i}": self._weight[slot, i] for i in range(_HORIZONS)},
+            **{f"sum_{i}": self._sums[slot, i] for i in range(_MEANS)},
+        }
+
+    @classmethod
+    def of_table(cls, table: Mapping[str, Sequence[str] | Floats]) -> ClientState:
+        """The state that gave `table`: every later number is the same, to the bit."""
+        state, names = cls(), table["client"]
+        if not len(names):
+            return state
+        state._slots([str(name) for name in names])
+        n = len(names)
+        state._last[:n] = table["last"]
+        for i in range(_HORIZONS):
+            state._weight[:n, i] = table[f"weight_{i}"]
+        for i in range(_MEANS):
+            state._sums[:n, i] = table[f"sum_{i}"]
+        state._clock = float(np.asarray(table["clock"])[0])
+        state._sweep_at = max(1_024, 2 * n)
+        return state
 
     def _slots(self, clients: Sequence[str]) -> Ints:
         known, free, slots = self._slot, self._free, []

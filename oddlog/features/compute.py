@@ -62,6 +62,17 @@ class FeatureComputer:
         """Forget the clients of a partition: it was lost, or is replayed from elsewhere."""
         self._clients.pop(partition, None)
 
+    def client_table(self, partition: Partition) -> pl.DataFrame:
+        """The client state of a partition, a row a client; empty where there is none. Later events leave it alone."""
+        return pl.DataFrame(self._clients.get(partition, ClientState()).table())
+
+    def take_client_table(self, partition: Partition, table: pl.DataFrame) -> None:
+        """Go on from a state that `client_table` gave, under the same baseline."""
+        columns = {
+            name: table[name].to_list() if name == "client" else table[name].to_numpy() for name in table.columns
+        }
+        self._clients[partition] = ClientState.of_table(columns)
+
 
 def fit_features(events: pl.DataFrame) -> tuple[Baseline, FitData]:
     """Fit a baseline on events in record order, and give their features with every line's own unit left out.

@@ -263,6 +263,9 @@ def test_replay_ends_before_an_offset_and_moves_nothing(lab: Lab, opened: Open) 
     assert replayed(source, partition, records.offset[4]) == expected[:4]
     assert replayed(source, partition, 0) == []
     assert len(replayed(source, partition, 10**12)) == 20
+    later = [(one, value) for batch in source.replay(partition, records.offset[9], from_offset=records.offset[4])
+             for one, value in zip(batch.offset, batch.value, strict=True)]  # fmt: skip
+    assert later == expected[4:9]
     assert source.committed(partition) == records.next_offset[partition]
     assert read(source, 10).value == LINES[10:20]
 

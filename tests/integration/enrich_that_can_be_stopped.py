@@ -20,34 +20,39 @@ from oddlog.connectors.kafka import KafkaSource
 from oddlog.connectors.store import WriteOutcome
 from oddlog.events.record import Partition
 
-point, marker, *arguments = sys.argv[1:]
-acknowledged = 0
-
-write_events, commit = ElasticStore.write_events, KafkaSource.commit
+BULKS_BEFORE_HOLDING = 2
 
 
-def counted_write(store: ElasticStore, events: pl.DataFrame) -> WriteOutcome:
-    global acknowledged  # noqa: PLW0603  one consumer a process
-    outcome = write_events(store, events)
-    if events.height and not outcome.retry:
-        acknowledged += 1
-        if point == "anywhere":
-            Path(marker).touch()
-    return outcome
+def hold(point: str, marker: Path) -> None:
+    """Put the kill point into store and source."""
+    acknowledged = 0
+    write_events, commit = ElasticStore.write_events, KafkaSource.commit
+
+    def counted_write(store: ElasticStore, events: pl.DataFrame) -> WriteOutcome:
+        nonlocal acknowledged
+        outcome = write_events(store, events)
+        if events.height and not outcome.retry:
+            acknowledged += 1
+            if point == "anywhere":
+                marker.touch()
+        return outcome
+
+    def held_commit(source: KafkaSource, next_offsets: Mapping[Partition, int]) -> None:
+        if point == "between-write-and-commit" and acknowledged >= BULKS_BEFORE_HOLDING:
+            marker.touch()
+            while True:
+                signal.pause()  # only SIGKILL ends this: a stop signal must not commit what is to stay uncommitted
+        commit(source, next_offsets)
+
+    ElasticStore.write_events = counted_write  # type: ignore[method-assign]
+    KafkaSource.commit = held_commit  # type: ignore[method-assign]
 
 
-def held_commit(source: KafkaSource, next_offsets: Mapping[Partition, int]) -> None:
-    if point == "between-write-and-commit" and acknowledged >= 2:
-        Path(marker).touch()
-        while True:
-            signal.pause()  # only SIGKILL ends this: a stop signal must not commit what the test wants uncommitted
-    commit(source, next_offsets)
+if __name__ == "__main__":
+    chosen_point, chosen_marker, *arguments = sys.argv[1:]
+    hold(chosen_point, Path(chosen_marker))
+    sys.argv = ["oddlog", *arguments]
 
+    from cli.main import main
 
-ElasticStore.write_events = counted_write  # type: ignore[method-assign]
-KafkaSource.commit = held_commit  # type: ignore[method-assign]
-sys.argv = ["oddlog", *arguments]
-
-from cli.main import main  # noqa: E402  after the patches, as a consumer's own imports would be
-
-main()
+    main()

@@ -1,0 +1,135 @@
+"""Writing of batches in a thread of its own: while one is written, the consumer prepares the next.
+
+Only the store is touched from here. Positions are committed by the consumer's own thread, in `enrich.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from oddlog.connectors.store import Store, WriteOutcome
+from oddlog.errors import StoreError
+from oddlog.events.record import Records
+from oddlog.settings import EnrichSettings
+from serving.consumer_metrics import ConsumerObserver
+from serving.documents import dead_letters_of_rejected
+from serving.snapshots import Snapshot, write_snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """Asked to stop while a batch was not written: it is left uncommitted, and will be read again."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records, and what is to be stored of them."""
+
+    records: Records
+    events: pl.DataFrame
+    """With features and verdict, or pending."""
+    dead: pl.DataFrame
+    snapshots: list[Snapshot] = field(default_factory=list)
+    """Client state at the end of this batch: to be written when it is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a batch became."""
+
+    scored: int
+    pending: int
+    anomalies: int
+    dead: pl.DataFrame
+    """With the events that the store refused for good."""
+    retries: int
+
+
+class BatchWriter:
+    """Takes one batch at a time."""
+
+    def __init__(
+        self, store: Store, settings: EnrichSettings, stop: threading.Event, observe: ConsumerObserver
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._stop = stop
+        self._observe = observe
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-writer")
+        self._retries = 0
+
+    def submit(self, batch: Batch) -> Future[Written]:
+        """Write a batch until every row is acknowledged or refused for good.
+
+        The future raises Stopped when asked to stop meanwhile, StoreRefused, StoreError."""
+        return self._thread.submit(self._write_batch, batch)
+
+    def submit_snapshots(self, snapshots: list[Snapshot]) -> Future[None]:
+        """Write snapshots. One that fails is logged: the one before is still there, and replay is the way without."""
+        return self._thread.submit(self._write_snapshots, snapshots)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()
+
+    def _write_batch(self, batch: Batch) -> Written:
+        self._retries = 0
+        events, dead = batch.events, batch.dead
+        with self._observe.stage("write"):
+            refused = self._until_stored(events, self._store.write_events)
+            if refused:
+                dead = pl.concat([dead, dead_letters_of_rejected(batch.records, events, refused)])
+            self._until_stored(dead, self._store.write_dead)
+        if refused:
+            events = events.with_row_index("row").filter(~pl.col("row").is_in(list(refused)))
+        scored = int((events["anomaly.status"] == "scored").sum())
+        return Written(
+            scored=scored,
+            pending=events.height - scored,
+            anomalies=int(events["anomaly.is_anomaly"].sum() or 0),
+            dead=dead,
+            retries=self._retries,
+        )
+
+    def _write_snapshots(self, snapshots: list[Snapshot]) -> None:
+        with self._observe.stage("snapshot"):
+            for snapshot in snapshots:
+                try:
+                    write_snapshot(self._store, snapshot)
+                except StoreError as error:
+                    log.warning("snapshot of %s not written: %s", snapshot.partition, error.found)
+
+    def _until_stored(self, frame: pl.DataFrame, write: Callable[[pl.DataFrame], WriteOutcome]) -> dict[int, str]:
+        """Write `frame`, what must wait again and alone; the refused rows, by their number."""
+        refused: dict[int, str] = {}
+        rows = list(range(frame.height))
+        attempt = 0
+        while rows:
+            outcome = write(frame[rows] if len(rows) < frame.height else frame)
+            refused.update({rows[i]: reason for i, reason in outcome.rejected.items()})
+            rows = [rows[i] for i in sorted(outcome.retry)]
+            if rows:
+                attempt += 1
+                self._retries += 1
+                reason = next(iter(outcome.retry.values()))
+                self._observe.waiting(reason)
+                if attempt == 1:
+                    log.warning("%d documents wait for the store: %s", len(rows), reason)
+                self._pause(min(self._settings.retry_seconds, 0.1 * 2 ** min(attempt, 20)))
+        return refused
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds * random.uniform(0.5, 1.0)
+        while (left := deadline - time.monotonic()) > 0:
+            self._observe.moved()
+            if self._stop.wait(min(left, 1.0)):
+                raise Stopped
