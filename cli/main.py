@@ -17,7 +17,8 @@ app = typer.Typer(
 
 # In the order of the life cycle, which is the order --help lists them in.
 VERBS = (
-    "demo", "setup", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift", "stack", "config",
+    "demo", "setup", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift", "dead",
+    "stack", "config",
 )  # fmt: skip
 
 
