@@ -17,7 +17,7 @@ app = typer.Typer(
 
 # In the order of the life cycle, which is the order --help lists them in.
 VERBS = (
-    "demo", "setup", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift", "dead",
+    "demo", "score", "setup", "simulate", "ship", "enrich", "backfill", "train", "promote", "models", "drift",
     "stack", "config",
 )  # fmt: skip
 

@@ -46,6 +46,8 @@ SENTENCES: dict[str, str] = {
 """A feature's declared meaning as the statement of a value; not in the feature digest: words may improve."""
 
 _FEATURES = {feature.name: feature for feature in FEATURES}
+_SIGNAL = {client_feature(signal, horizon): signal for signal in _CLIENT_SENTENCES for horizon in _HORIZONS}
+"""What a client feature is a mean of."""
 
 
 def explain(
@@ -58,12 +60,13 @@ def explain(
 
     A feature's share is its part of the positive contributions of its row: what speaks for a sound event
     explains no anomaly. At most three features, each with a share of 5 % or more, largest first; of equals,
-    the first declared. A row without any positive contribution has no reasons.
+    the first declared. Of a signal's two horizons only the larger is told: the other says the same again. A row
+    without any positive contribution has no reasons.
     """
     carried = np.clip(np.nan_to_num(np.asarray(contributions, dtype=np.float64)), 0, None)
     total = carried.sum(axis=1, keepdims=True)
     shares = np.divide(carried, total, out=np.zeros_like(carried), where=total > 0)
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :MOST]
+    order = np.argsort(-shares, axis=1, kind="stable")
     return [
         [
             _reason(
@@ -72,11 +75,21 @@ def explain(
                 typical[names[column]],
                 float(shares[row, column]),
             )
-            for column in columns
+            for column in _distinct(columns, names)
             if shares[row, column] >= LEAST_SHARE
         ]
         for row, columns in enumerate(order)
     ]
+
+
+def _distinct(columns: npt.NDArray[np.intp], names: Sequence[str]) -> list[int]:
+    """The first MOST of `columns`, of every signal one."""
+    chosen: dict[str, int] = {}
+    for column in columns.tolist():
+        chosen.setdefault(_SIGNAL.get(names[column], names[column]), column)
+        if len(chosen) == MOST:
+            break
+    return list(chosen.values())
 
 
 def _reason(name: str, value: float, typical: float, share: float) -> Reason:
@@ -103,3 +116,17 @@ def amount(value: float, unit: Unit) -> str:
         percent = 100 * value
         return f"{percent:.0f} %" if percent >= 1 or percent < 0.05 else f"{percent:.1f} %"
     return f"1 in {math.exp(min(max(value, 0.0), 30.0)):,.0f}"
+
+
+def rarer_than(severity: float) -> str:
+    """A severity in words, N to two figures.
+
+    >>> rarer_than(3.61), rarer_than(0.0), rarer_than(40.0)
+    ('rarer than one event in 4,000', 'as usual as any event', 'rarer than one event in a million million')
+    """
+    if severity >= 12:  # far beyond what was counted: the tail of the calibration goes on for ever
+        return "rarer than one event in a million million"
+    n = 10 ** max(severity, 0.0)
+    step = 10 ** max(0, math.floor(math.log10(n)) - 1)
+    n = math.floor(n / step + 1e-6) * step
+    return f"rarer than one event in {n:,.0f}" if n > 1 else "as usual as any event"
