@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import polars as pl
 
@@ -33,6 +35,8 @@ from serving.lane import Lane
 from serving.settle import settle_pending
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SCORER_REST_SECONDS = 2.0
 """After a failed request the scorer is left alone for this long, so that a batch does not wait for it each time."""
@@ -102,6 +106,8 @@ class Enricher:
         Raises SourceEpochError, SourceError, StoreRefused and StoreError; what is retried never raises."""
         try:
             self._loop(until_idle)
+        except Stopped:
+            log.info("stopped while the store was away; what is not committed will be read again")
         finally:
             self._writer.close()
         return self.counts
@@ -161,18 +167,23 @@ class Enricher:
             self.lane.drop(partition)
 
     def _restore(self, lane: Lane | None, partition: Partition) -> None:
-        """Bring a lane to where memory stands in a partition, waiting for a store that is away."""
-        while lane is not None and not self._stop.is_set():
+        """Bring a lane to where memory stands in a partition."""
+        if lane is not None:
+            with self._observe.stage("restore"):
+                self.counts.replayed += self._patiently(
+                    lambda: lane.restore(self._source, self._store, partition, self._computed[partition])
+                )
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """The store's answer, waited for while it is away; raises Stopped when asked to stop meanwhile."""
+        while True:
             try:
-                with self._observe.stage("restore"):
-                    self.counts.replayed += lane.restore(
-                        self._source, self._store, partition, self._computed[partition]
-                    )
-                return
+                return ask()
             except StoreUnavailable as error:
-                log.warning("the store is away, client state waits for it: %s", error.found)
+                log.warning("waiting for the store: %s", error.found)
                 self._observe.waiting(error.found)
-                self._stop.wait(ALIVE_SECONDS)
+                if self._stop.wait(ALIVE_SECONDS):
+                    raise Stopped from None
                 self._source.keep_alive()
 
     def _follow_champion(self) -> None:
@@ -262,7 +273,8 @@ class Enricher:
                 continue
             self._unproved.discard(partition)
             known = EventQuery(ids=(row["_id"],))
-            for stored in self._store.read_events(known, columns=["_id", "event.original"]):
+            found = self._patiently(partial(self._read, known, ["_id", "event.original"]))
+            for stored in found:
                 if stored.height and stored["event.original"].item(0) != row["event.original"]:
                     raise SourceEpochError(
                         f"position {row['_id']} holds another record than the store's document of that position: "
@@ -270,6 +282,9 @@ class Enricher:
                         expected=f"a topic whose records are those of epoch {partition.epoch!r}",
                         mend="choose a new epoch: ODDLOG_SOURCE__EPOCH=e2, or [source] epoch in oddlog.toml",
                     )
+
+    def _read(self, query: EventQuery, columns: list[str]) -> list[pl.DataFrame]:
+        return list(self._store.read_events(query, columns=columns))
 
     def _finish(self) -> bool:
         """Wait until what is in flight is stored, and commit it. False where memory is not committed any more."""

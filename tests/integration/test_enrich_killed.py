@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import Settings, load
 from oddlog.simulation.traffic import simulate
 from serving.child import start_service
+from tests.elastic_place import elastic_place
 from training.train import train
 
 pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(540)]
@@ -66,6 +68,8 @@ def settings(
 ) -> Iterator[Settings]:
     """A topic with four partitions, and a champion behind a real service."""
     folder = tmp_path_factory.mktemp("killed")
+    places = ExitStack()
+    place = places.enter_context(elastic_place(elasticsearch_url))
     name = uuid.uuid4().hex[:10]
     registry = {
         "url": f"sqlite:///{folder / 'mlflow.db'}",
@@ -80,14 +84,14 @@ def settings(
     chosen = load(
         {
             "source": {"url": f"{kafka_url}/{name}", "group": f"killed-{name}"},
-            "store": {"url": elasticsearch_url, "prefix": f"killed_{name}"},
+            "store": {"url": elasticsearch_url, "prefix": place.prefix},
             "registry": registry,
             "scorer": {"url": f"http://127.0.0.1:{port}"},
             "enrich": {"batch_rows": 1_000},
         }
     )
     ensure_topic(chosen.source, partitions=4)
-    with start_service(chosen, port, folder=folder / "service"):
+    with places, start_service(chosen, port, folder=folder / "service"):
         yield chosen
 
 
@@ -135,8 +139,14 @@ def read_all(settings: Settings, prefix: str) -> pl.DataFrame:
     return pl.concat(frames).sort(POSITION_ORDER)
 
 
+@pytest.fixture
+def unbroken_prefix(elasticsearch_url: str) -> Iterator[str]:
+    with elastic_place(elasticsearch_url) as place:
+        yield place.prefix
+
+
 def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
-    settings: Settings, lines: list[bytes], tmp_path: Path
+    settings: Settings, unbroken_prefix: str, lines: list[bytes], tmp_path: Path
 ) -> None:
     chance = random.Random(11)
     points = ["between-write-and-commit"] * HELD + ["anywhere"] * (KILLS - HELD)
@@ -166,11 +176,11 @@ def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
     finish = [str(Path(sys.executable).parent / "oddlog"), "enrich", "--until-idle", "4"]
     subprocess.run(finish, env=broken, check=True, timeout=200, stdout=log, stderr=log)
 
-    unbroken = environment(settings, f"{settings.store.prefix}_u", f"{settings.source.group}-u")
+    unbroken = environment(settings, unbroken_prefix, f"{settings.source.group}-u")
     subprocess.run(finish, env=unbroken, check=True, timeout=200, stdout=log, stderr=log)
 
     killed = read_all(settings, settings.store.prefix)
-    whole = read_all(settings, f"{settings.store.prefix}_u")
+    whole = read_all(settings, unbroken_prefix)
     assert killed.height == LINES
     assert killed.select(POSITION_ORDER).n_unique() == LINES
     assert killed.select(POSITION_ORDER).equals(whole.select(POSITION_ORDER))
