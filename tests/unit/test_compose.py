@@ -108,6 +108,17 @@ def test_ports_group_and_topic_agree_with_each_other_and_with_the_defaults() -> 
     assert filebeat["required_acks"] == -1
 
 
+def test_prometheus_scrapes_ports_that_are_served() -> None:
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    targets = [target for job in jobs for one in job["static_configs"] for target in one["targets"]]
+    enrich = SERVICES["enrich"]
+    port = enrich["environment"]["ODDLOG_ENRICH__METRICS_PORT"]
+    assert sorted(targets) == [f"enrich:{port}", f"scorer:{urlsplit(Settings().scorer.url).port}"]
+    assert enrich["environment"]["ODDLOG_ENRICH__METRICS_HOST"] == "0.0.0.0"  # or nobody outside the container
+    assert f":{port}/livez" in enrich["healthcheck"]["test"][-1]
+    assert enrich["environment"].items() >= SERVICES["setup"]["environment"].items()
+
+
 def test_filebeat_keys_by_client_in_order() -> None:
     config = yaml.safe_load((ROOT / "deploy/filebeat/filebeat.yml").read_text())
     dissect = config["processors"][0]["dissect"]
