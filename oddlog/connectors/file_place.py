@@ -89,8 +89,7 @@ class Place:
         self.generations: list[Generation] = []
         self.last_number = 0
         self._group, self._path = group, path
-        key = digest(f"{group}\0{path}".encode())[:16]
-        self.file = folder / f"{path.name}-{key}.json"
+        self.file = _file(folder, group, path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
@@ -165,15 +164,29 @@ class Place:
             os.close(self._lock)
 
     def _load(self) -> None:
-        try:
-            document = json.loads(self.file.read_bytes())
-            self.generations = [Generation(**each) for each in document["generations"]]
-            self.last_number = int(document["last_number"])
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"the place in {self._path} cannot be read from {self.file}: {error!r}",
-                expected="the JSON that was written there",
-                mend=f"restore it; or remove it, and the file is read from its beginning: rm '{self.file}'",
-            ) from None
+        self.generations, self.last_number = _read(self.file, self._path)
+
+
+def remembered(folder: Path, group: str, path: Path) -> list[Generation]:
+    """What a group remembers of a path, while another process may hold the place. Raises UsageError."""
+    return _read(_file(folder, group, path), path)[0]
+
+
+def _file(folder: Path, group: str, path: Path) -> Path:
+    key = digest(f"{group}\0{path}".encode())[:16]
+    return folder / f"{path.name}-{key}.json"
+
+
+def _read(file: Path, path: Path) -> tuple[list[Generation], int]:
+    """Generations and the last number. Raises UsageError."""
+    try:
+        document = json.loads(file.read_bytes())
+        return [Generation(**each) for each in document["generations"]], int(document["last_number"])
+    except FileNotFoundError:
+        return [], 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"the place in {path} cannot be read from {file}: {error!r}",
+            expected="the JSON that was written there",
+            mend=f"restore it; or remove it, and the file is read from its beginning: rm '{file}'",
+        ) from None

@@ -51,7 +51,7 @@ class FileSource:
 
     def __init__(self, settings: SourceSettings) -> None:
         """Raises UsageError for a path that cannot be tailed, SourceError when another process has the place."""
-        self._path = _path_of(settings.url)
+        self._path = path_of(settings.url)
         self._place = Place(settings.state_dir, settings.group, self._path)
         self._tails: list[Tail] = []
 
@@ -307,10 +307,10 @@ class FileSource:
             ) from error
 
 
-def _path_of(url: str) -> Path:
+def path_of(url: str) -> Path:
     """The path of a file URL. Raises UsageError.
 
-    >>> _path_of("file:///var/log/nginx/access.log")
+    >>> path_of("file:///var/log/nginx/access.log")
     PosixPath('/var/log/nginx/access.log')
     """
     path = Path(unquote(url.removeprefix("file://").removeprefix("localhost")))
