@@ -13,32 +13,38 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.metrics import Scored, Scores, Truth, intervals, judge, mean_of, metrics
 from benchmarks.rules import RULES
 from oddlog.detectors.catalogue import NAMES, create
 from oddlog.errors import OddlogError, UsageError
 from oddlog.events.logfile import read_log, records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.scoring.threshold import parse_budget
 
-Metrics = dict[str, float]
-METRICS = ("ap", "roc_auc", "precision_at_1pct")
+__all__ = ["evaluate", "load", "main", "metrics"]
+
+Result = dict[str, Any]
+"""Of one algorithm or rule: figures by name; `client_hours` and `by_type` hold more of them."""
+
 BATCH = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledLog:
-    """Parsed events in order, and the truth of each: 1 attack, 0 benign, -1 not counted (int8 [n])."""
+    """Parsed events in order, the label of each, and its truth: 1 attack, 0 benign, -1 not counted (int8 [n])."""
 
     events: pl.DataFrame
-    truth: npt.NDArray[np.int8]
+    truth: Truth
+    label: pl.Series
 
 
 def read_labels(path: Path) -> list[str]:
@@ -60,55 +66,43 @@ def load(log: Path, labels: Path) -> LabelledLog:
     events = parse(records_from_lines(lines)).events
     name = pl.Series(names)[events["oddlog.position.offset"]]
     truth = np.where(name.str.starts_with("attack"), 1, np.where(name == "benign", 0, -1)).astype(np.int8)
-    return LabelledLog(events, truth)
-
-
-def metrics(truth: npt.NDArray[np.int8], scores: npt.NDArray[np.floating]) -> Metrics:
-    """Average precision, area under the ROC curve, and precision among the top 1 % of the counted events.
-
-    Equal scores share their places: of a group that the cut goes through, the expected number counts.
-    """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    counted = truth >= 0
-    positive, score = truth[counted] == 1, np.asarray(scores)[counted]
-    places = max(1, round(0.01 * len(score)))
-    cut = np.partition(score, -places)[-places]
-    above, level = score > cut, score == cut
-    found = positive[above].sum() + positive[level].mean() * (places - above.sum())
-    return {
-        "ap": float(average_precision_score(positive, score)),
-        "roc_auc": float(roc_auc_score(positive, score)),
-        "precision_at_1pct": float(found / places),
-    }
-
-
-def mean_of(runs: Sequence[Metrics]) -> Metrics:
-    """Mean over seeds, and the deviation of average precision where there are several."""
-    mean = {name: float(np.mean([run[name] for run in runs])) for name in METRICS}
-    if len(runs) > 1:
-        mean["ap_sd"] = float(np.std([run["ap"] for run in runs]))
-    return mean
+    return LabelledLog(events, truth, name)
 
 
 def evaluate(
-    log: LabelledLog, algorithms: Sequence[str], fit_share: float, seeds: int
-) -> Iterator[tuple[str, str, Metrics]]:
-    """Yield ("rules" or "algorithms", name, metrics), one after the other as they are ready."""
+    log: LabelledLog, algorithms: Sequence[str], fit_share: float, seeds: int, budget: float
+) -> Iterator[tuple[str, str, Result]]:
+    """Yield ("rules" or "algorithms", name, figures), one after the other as they are ready."""
     fitted = int(len(log.events) * fit_share)
     truth = log.truth[fitted:]
     for positive in (0, 1):
         if not (truth == positive).any():
             kind = "attack" if positive else "benign"
             raise UsageError(f"no {kind} line is in the scored part of the log", mend="another --fit-share")
+    scored = Scored.of(log.events[fitted:], truth, log.label[fitted:])
     for name, rule in RULES.items():
-        yield "rules", name, mean_of([metrics(truth, rule(log.events, fitted))])
+        yield "rules", name, summarise(scored, [rule(log.events, fitted)], budget)
     baseline, data = fit_features(log.events[:fitted])
     computer = FeatureComputer(baseline)
     features = np.concatenate([computer.compute(batch) for batch in log.events.iter_slices(BATCH)])[fitted:]
     for name in algorithms:
-        runs = [metrics(truth, create(name).fit(data, seed=seed).score(features)) for seed in range(seeds)]
-        yield "algorithms", name, mean_of(runs)
+        rankings = [create(name).fit(data, seed=seed).score(features) for seed in range(seeds)]
+        yield "algorithms", name, summarise(scored, rankings, budget)
+
+
+def summarise(scored: Scored, rankings: Sequence[Scores], budget: float) -> Result:
+    """Figures of an algorithm, the mean over its seeds; the deviation of average precision where there are several."""
+    runs = [judge(scored, scores, budget) for scores in rankings]
+    ranges = intervals(scored, rankings)
+    result: Result = {**mean_of([run.events for run in runs])}
+    if len(runs) > 1:
+        result["ap_sd"] = float(np.std([run.events["ap"] for run in runs]))
+    result["ap_interval"] = list(ranges["events"])
+    result["client_hours"] = {
+        **mean_of([run.client_hours for run in runs]), "ap_interval": list(ranges["client_hours"]),
+    }  # fmt: skip
+    result["by_type"] = {label: mean_of([run.by_type[label] for run in runs]) for label in runs[0].by_type}
+    return result
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -117,12 +111,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--fit-share {arguments.fit_share}", expected="more than 0 and less than 1")
     if arguments.seeds < 1:
         raise UsageError(f"--seeds {arguments.seeds}", expected="1 or more")
+    budget = parse_budget(arguments.budget)
     algorithms = NAMES if arguments.algorithm == "all" else (create(arguments.algorithm).name,)
     log = load(arguments.log, arguments.labels)
     scored = log.truth[int(len(log.events) * arguments.fit_share) :]
-    results: dict[str, dict[str, Metrics]] = {"algorithms": {}, "rules": {}}
+    results: dict[str, dict[str, Result]] = {"algorithms": {}, "rules": {}}
     steps = track(
-        evaluate(log, algorithms, arguments.fit_share, arguments.seeds),
+        evaluate(log, algorithms, arguments.fit_share, arguments.seeds, budget),
         description="Evaluating",
         total=len(RULES) + len(algorithms),
         console=Console(stderr=True),
@@ -134,17 +129,51 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({**results, "events": events, "positives": positives}))
         return
-    table = Table(title=f"{arguments.log}: {events:,} events scored, {positives:,} attacks", title_justify="left")
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    title = f"{arguments.log}: {events:,} events scored, {positives:,} attacks"
+    console.print(_table(title, results, arguments.budget))
+    console.print("[..]: 95 %, bootstrap over clients. r/p: recall and precision at the budget.", markup=False)
+    console.print(_types(results))
+
+
+def _table(title: str, results: dict[str, dict[str, Result]], budget: str) -> Table:
+    """Rows: algorithms, then rules; over events, then over client-hours."""
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in ("average precision", "ROC-AUC", "precision at 1 %"):
+    heads = ("average precision", "ROC-AUC", "p at 1 %", f"r/p at {budget}")
+    for column in (*heads, *(f"client-hours: {head}" for head in heads)):
         table.add_column(column, justify="right")
     for group in ("algorithms", "rules"):
         for name, result in results[group].items():
-            spread = f" ±{result['ap_sd']:.3f}" if "ap_sd" in result else ""
-            cells = [f"{result['ap']:.3f}{spread}", f"{result['roc_auc']:.3f}", f"{result['precision_at_1pct']:.3f}"]
-            table.add_row(name, *cells)
+            table.add_row(name, *_cells(result), *_cells(result["client_hours"]))
         table.add_section()
-    Console().print(table)
+    return table
+
+
+def _cells(figures: Result) -> list[str]:
+    low, high = figures["ap_interval"]
+    spread = f" ±{figures['ap_sd']:.3f}" if "ap_sd" in figures else ""
+    return [
+        f"{figures['ap']:.3f}{spread} \\[{low:.2f} {high:.2f}]",
+        f"{figures['roc_auc']:.3f}",
+        f"{figures['precision_at_1pct']:.3f}",
+        f"{figures['recall_at_budget']:.2f}/{figures['precision_at_budget']:.2f}",
+    ]
+
+
+def _types(results: dict[str, dict[str, Result]]) -> Table:
+    """Rows: labels of attacks; for everything the average precision against benign events, and recall at the budget."""
+    everything = {**results["algorithms"], **results["rules"]}
+    table = Table(title="by attack: average precision against benign, and recall at the budget", title_justify="left")
+    table.add_column("")
+    table.add_column("events", justify="right")
+    for name in everything:
+        table.add_column(name, justify="right")
+    for label, figures in next(iter(everything.values()))["by_type"].items():
+        own = [result["by_type"][label] for result in everything.values()]
+        cells = [f"{one['ap']:.2f} {one['recall_at_budget']:.2f}" for one in own]
+        table.add_row(label, f"{figures['events']:,.0f}", *cells)
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fit-share", type=float, default=0.5, help="share of the lines, oldest first, to fit on")
     parser.add_argument("--algorithm", default="all", help="all, or one of " + ", ".join(NAMES))
     parser.add_argument("--seeds", type=int, default=1, help="runs to take the mean of")
+    parser.add_argument("--budget", default="20/day", help="alerts, distinct (client, hour), to see")
     parser.add_argument("--json", action="store_true", help="one JSON document on one line")
     try:
         run(parser.parse_args(argv))

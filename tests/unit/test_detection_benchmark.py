@@ -37,6 +37,10 @@ def test_one_line_of_json(log: tuple[Path, Path], capsys: pytest.CaptureFixture[
     assert 0 < document["positives"] < 300
     for result in (*document["algorithms"].values(), *document["rules"].values()):
         assert all(0.0 <= result[key] <= 1.0 for key in ("ap", "roc_auc", "precision_at_1pct"))
+        assert result["ap_interval"][0] <= result["ap"] <= result["ap_interval"][1]
+        for group in (result, result["client_hours"]):
+            assert all(0.0 <= group[key] <= 1.0 for key in ("recall_at_budget", "precision_at_budget"))
+        assert sum(one["events"] for one in result["by_type"].values()) == document["positives"]
     best_rule = max(result["ap"] for result in document["rules"].values())
     assert all(result["ap"] > best_rule for result in document["algorithms"].values())
 
@@ -48,6 +52,8 @@ def test_a_table_over_seeds(log: tuple[Path, Path], capsys: pytest.CaptureFixtur
     assert "surprise" in text
     assert "±0.000" in text  # surprise takes nothing from its seed
     assert "autoencoder" not in text
+    assert "client-hours" in text
+    assert "attack:slow_distributed_scan" in text
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,7 @@ def test_a_table_over_seeds(log: tuple[Path, Path], capsys: pytest.CaptureFixtur
         (["--algorithm", "magic"], "no detector 'magic'"),
         (["--fit-share", "1.5"], "--fit-share"),
         (["--seeds", "0"], "--seeds"),
+        (["--budget", "many"], "alert budget"),
         (["--labels", "nowhere"], "there is no file nowhere"),
     ],
 )
