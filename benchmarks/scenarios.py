@@ -1,0 +1,252 @@
+"""`python -m benchmarks.scenarios`: which simulated attacks are found, how well, after how foul a fitted period.
+
+Sound traffic of a simulated site; its first half is fitted on with a share of attack lines among it (every scenario in
+equal parts), unlabelled. In the second half, otherwise clean, three instances of each scenario are planted. By
+scenario, against the clean events: average precision, and the share of instances with at least one alert at the score
+that gives the budget's alerts a day on the clean events alone. Figures are the mean over seeds; `benchmarks.detection`
+measures on labelled logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.metrics import Cut, Ranking, Scores
+from benchmarks.rules import RULES
+from oddlog.detectors.catalogue import NAMES, create
+from oddlog.detectors.detector import Detector
+from oddlog.errors import OddlogError, UsageError
+from oddlog.events.logfile import records_from_lines
+from oddlog.events.parse import parse
+from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.scoring.threshold import parse_budget
+from oddlog.settings import Settings
+from oddlog.simulation import SCENARIOS, plant, planted_of, simulate
+
+DAYS = 6.0
+INSTANCES = 3
+CONTAMINATION = (0.0, 0.01, 0.1, 0.4, 0.7)
+
+ON_SOUND_CLIENTS = ("web_shell_use", "shell_from_busy_client", "error_outage")
+"""Played by clients that are there: planted one by one, or they would change what the others are judged against."""
+
+Figures = dict[str, dict[str, dict[str, float]]]
+"""scenario -> method -> `ap`, `detected`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Fitted events, then the scored ones with attacks among them. Of the latter: `scenario` (null: clean) and
+    `instance` [m]."""
+
+    events: pl.DataFrame
+    fitted: int
+    scenario: pl.Series
+    instance: pl.Series
+
+    def alert(self) -> npt.NDArray[np.int64]:
+        """Number of the client-hour of every scored event [m]."""
+        scored = self.events[self.fitted :].select(
+            pl.struct("source.address", pl.col("@timestamp").dt.truncate("1h")).rank("dense")
+        )
+        return scored.to_series().to_numpy().astype(np.int64)
+
+
+Method = Callable[[Stream], Scores]
+
+
+def streams(seed: int, lines: int, contamination: float) -> Iterator[Stream]:
+    """The same fitted and clean events every time, other attacks planted among the latter."""
+    made = simulate(seed=seed, lines=round(lines / (1 - contamination)), days=DAYS, attack_share=contamination)
+    middle = made.start + (made.end - made.start) / 2
+    early = pl.col("time") < middle
+    kept = made.frame.filter(early | (pl.col("label") == "benign"))
+    fitted = kept.filter(early).height
+    events = parse(records_from_lines([line.encode() for line in kept["line"].to_list()])).events
+    if events.height != kept.height:
+        raise UsageError(f"{kept.height - events.height} simulated lines do not parse", expected="none")
+    before, after = events[:fitted], events[fitted:]
+    together = [name for name in SCENARIOS if name not in ON_SOUND_CLIENTS]
+    for names in (together, *([name] for name in ON_SOUND_CLIENTS)):
+        planted = plant(after, names, seed=seed, instances=INSTANCES)
+        mixed = pl.concat([after, planted]).sort("@timestamp", maintain_order=True)
+        marks = planted_of(mixed["_id"])
+        yield Stream(pl.concat([before, mixed]), fitted, marks["scenario"], marks["instance"])
+
+
+def measure(seed: int, lines: int, contamination: float, budget: float, algorithms: Sequence[str]) -> Figures:
+    """Figures of every method for every scenario, of one seed."""
+    found: Figures = {}
+    methods: dict[str, Method] = {}
+    for stream in streams(seed, lines, contamination):
+        if not methods:
+            methods = _methods(stream, seed, algorithms)
+        alert = stream.alert()
+        clean = stream.scenario.is_null().to_numpy()
+        for method, score in methods.items():
+            scores = np.asarray(score(stream), dtype=np.float64)
+            cut = Cut.at(_by_alert(scores[clean], alert[clean]), budget * DAYS / 2)
+            for scenario in stream.scenario.drop_nulls().unique().to_list():
+                rows = (stream.scenario == scenario).fill_null(False).to_numpy()
+                found.setdefault(scenario, {})[method] = {
+                    "ap": _average_precision(scores, rows, clean),
+                    "detected": _detected(scores, rows, stream.instance, alert, cut),
+                }
+    return {name: found[name] for name in SCENARIOS}
+
+
+def _methods(stream: Stream, seed: int, algorithms: Sequence[str]) -> dict[str, Method]:
+    """Detectors, fitted once; then the rules, which look at the whole stream."""
+    baseline, data = fit_features(stream.events[: stream.fitted])
+    detectors = {name: create(name).fit(data, seed=seed) for name in algorithms}
+    kept: tuple[Stream, npt.NDArray[np.float32]] | None = None
+
+    def features(of: Stream) -> npt.NDArray[np.float32]:
+        nonlocal kept
+        if kept is None or kept[0] is not of:
+            kept = of, FeatureComputer(baseline).compute(of.events)[of.fitted :]
+        return kept[1]
+
+    def by_detector(detector: Detector) -> Method:
+        return lambda stream: detector.score(features(stream))
+
+    def by_rule(rule: Callable[[pl.DataFrame, int], Scores]) -> Method:
+        return lambda stream: rule(stream.events, stream.fitted)
+
+    return {
+        **{name: by_detector(detector) for name, detector in detectors.items()},
+        **{name: by_rule(rule) for name, rule in RULES.items()},
+    }
+
+
+def _by_alert(scores: Scores, alert: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The highest score of every client-hour there is."""
+    _, place = np.unique(alert, return_inverse=True)
+    highest = np.full(int(place.max()) + 1, -np.inf)
+    np.maximum.at(highest, place, scores)
+    return highest
+
+
+def _average_precision(scores: Scores, rows: npt.NDArray[np.bool_], clean: npt.NDArray[np.bool_]) -> float:
+    chosen = rows | clean
+    return Ranking(rows[chosen], scores[chosen]).average_precision(np.ones(int(chosen.sum())))
+
+
+def _detected(
+    scores: Scores, rows: npt.NDArray[np.bool_], instance: pl.Series, alert: npt.NDArray[np.int64], cut: Cut
+) -> float:
+    """Share of the instances with at least one alert; the expected one where a cut goes through equal scores."""
+    caught = []
+    numbers = instance.to_numpy()
+    for number in instance.filter(pl.Series(rows)).unique().to_list():
+        own = rows & (numbers == number)
+        caught.append(1.0 - float(np.prod(1.0 - cut.taken(_by_alert(scores[own], alert[own])))))
+    return float(np.mean(caught))
+
+
+def mean_of(runs: Sequence[Figures]) -> Figures:
+    """Mean over seeds."""
+    return {
+        scenario: {
+            method: {name: float(np.mean([run[scenario][method][name] for run in runs])) for name in figures}
+            for method, figures in methods.items()
+        }
+        for scenario, methods in runs[0].items()
+    }
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print. Raises UsageError."""
+    if arguments.seeds < 1:
+        raise UsageError(f"--seeds {arguments.seeds}", expected="1 or more")
+    if arguments.lines < 2_000:
+        raise UsageError(f"--lines {arguments.lines}", expected="2000 or more")
+    shares = _shares(arguments.contamination)
+    budget = parse_budget(arguments.budget)
+    algorithms = NAMES if arguments.algorithm == "all" else (create(arguments.algorithm).name,)
+    tasks = [(share, seed) for share in shares for seed in range(arguments.seeds)]
+    found: dict[float, list[Figures]] = {share: [] for share in shares}
+    console = Console(stderr=True)
+    for share, seed in track(tasks, description="Simulating", console=console, transient=True):
+        found[share].append(measure(seed, arguments.lines, share, budget, algorithms))
+    means = {f"{share:g}": mean_of(runs) for share, runs in found.items()}
+    if arguments.json:
+        settings = {"seeds": arguments.seeds, "lines": arguments.lines, "budget": arguments.budget}
+        print(json.dumps({**settings, "contamination": means}))
+        return
+    out = Console(width=None if sys.stdout.isatty() else 150)
+    for title, figures in means.items():
+        out.print(_table(f"{float(title):.0%} of the fitted lines are attacks", figures))
+    out.print(
+        "Average precision, and the share of instances with an alert at "
+        f"{arguments.budget}. {arguments.seeds} seeds. *: the default, {_default(algorithms)}, is more than .02 below "
+        "the best rule.",
+        markup=False,
+    )
+
+
+def _default(algorithms: Sequence[str]) -> str:
+    """The product's default where it was measured."""
+    chosen = Settings().train.algorithm
+    return chosen if chosen in algorithms else algorithms[0]
+
+
+def _table(title: str, figures: Figures) -> Table:
+    methods = list(next(iter(figures.values())))
+    default = _default([name for name in methods if name not in RULES])
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for method in methods:
+        table.add_column(method, justify="right")
+    for scenario, by_method in figures.items():
+        rule = max(by_method[name]["ap"] for name in RULES)
+        mark = "*" if by_method[default]["ap"] < rule - 0.02 else ""
+        cells = [f"{one['ap']:.2f} {one['detected']:4.0%}" for one in by_method.values()]
+        table.add_row(f"{scenario}{mark}", *cells)
+    table.add_section()
+    means = [{key: np.mean([f[m][key] for f in figures.values()]) for key in ("ap", "detected")} for m in methods]
+    table.add_row("mean", *[f"{one['ap']:.2f} {one['detected']:4.0%}" for one in means])
+    return table
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if not shares or not all(0 <= share <= 0.9 for share in shares):
+        raise UsageError(f"--contamination {text}", expected="shares from 0 to 0.9 with commas between: 0,0.1,0.4")
+    return shares
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0, 2 for wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scenarios", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="runs to take the mean of; each is another site")
+    parser.add_argument("--lines", type=int, default=40_000, help="sound lines, over six days")
+    shares = ",".join(f"{share:g}" for share in CONTAMINATION)
+    parser.add_argument("--contamination", default=shares, help="shares of attack lines in the fitted half")
+    parser.add_argument("--budget", default="20/day", help="alerts, distinct (client, hour), to see")
+    parser.add_argument("--algorithm", default="all", help="all, or one of " + ", ".join(NAMES))
+    parser.add_argument("--json", action="store_true", help="one JSON document on one line")
+    try:
+        run(parser.parse_args(argv))
+    except OddlogError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
