@@ -95,3 +95,96 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         done = run("enrich", "--metrics-port", str(one.getsockname()[1]), cwd=tmp_path)
     assert done.returncode == 2
     assert "--metrics-port" in done.stderr
+
+
+def event(day: str, n: int) -> str:
+    return LINE.format(n=n).replace("17/May/2015", day)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with a store of six events over three days and two dead letters."""
+    lines = [event(f"{day}/May/2015", n) for day in (16, 17, 18) for n in (1, 2)]
+    (tmp_path / "access.log").write_text("".join(lines) + "no log line \x1b[31m\n" + "\n")
+    done = run("enrich", "--until-idle", "0.2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
+    listed = json.loads(run("dead", "list", "--json", cwd=site).stdout)
+    assert {group["kind"]: group["count"] for group in listed["groups"]} == {"no_format": 1, "empty": 1}
+    assert listed["count"] == len(listed["newest"]) == 2
+    only = json.loads(run("dead", "list", "--json", "--kind", "empty", "--newest", "0", cwd=site).stdout)
+    assert (only["count"], only["newest"]) == (1, [])
+    people = run("dead", "list", cwd=site)
+    assert "no_format" in people.stdout
+    assert "\x1b" not in people.stdout
+
+    id = next(row["_id"] for row in listed["newest"] if row["kind"] == "no_format")
+    shown = run("dead", "show", id, cwd=site)
+    assert "no log line \\x1b[31m" in shown.stdout
+    assert "no_format" in shown.stdout
+    assert run("dead", "show", id, "--raw", cwd=site).stdout == "no log line \x1b[31m"
+    document = json.loads(run("dead", "show", id, "--json", cwd=site).stdout)
+    assert (document["_id"], document["parser_now"]["kind"], document["stored"]) == (id, "no_format", False)
+
+    nothing = run("dead", "replay", cwd=site)
+    assert "2 dead letters read: 0 events written, 1 still empty, 1 still no_format" in nothing.stdout
+
+    # A letter whose bytes parse now: as after the parser has learnt its format.
+    from oddlog.connectors.sqlite import SqliteStore
+    from oddlog.connectors.store import EventQuery
+    from oddlog.settings import StoreSettings
+
+    store = SqliteStore(StoreSettings(url=f"sqlite:///{site / 'mlruns' / 'oddlog.sqlite'}"))
+    letters = store.read_dead()
+    store.delete_dead([id])
+    import polars as pl
+
+    known = pl.when(pl.col("_id") == id).then(pl.lit(event("18/May/2015", 9).strip().encode()))
+    store.write_dead(letters.with_columns(known.otherwise("original").alias("original")))
+    dry = json.loads(run("dead", "replay", "--id", id, "--dry-run", "--json", cwd=site).stdout)
+    assert (dry["written"], dry["removed"], store.count_dead()) == (1, 0, 2)
+    done = run("dead", "replay", cwd=site)
+    assert "1 events written, 1 still empty" in done.stdout
+    assert "oddlog backfill" in done.stdout
+    assert store.count_dead() == 1
+    assert store.count_events(EventQuery(ids=(id,), status="pending")) == 1
+    assert store.count_events(EventQuery()) == 7
+    store.close()
+
+    unknown = run("dead", "show", "never", cwd=site)
+    assert (unknown.returncode, "oddlog dead list" in unknown.stderr) == (2, True)
+
+
+def test_retention_deletes_days_and_asks_before_it_deletes_all(site: Path) -> None:
+    import datetime as dt
+
+    today = dt.datetime.now(dt.UTC).date()
+    keep = (today - dt.date(2015, 5, 18)).days  # as if today were that day
+    dry = json.loads(run("retention", "--keep-days", str(keep), "--dry-run", "--json", cwd=site).stdout)
+    assert (dry["days"], dry["events"]) == ({"2015-05-16": 2, "2015-05-17": 2}, 4)
+    done = run("retention", "--keep-days", str(keep), cwd=site)
+    assert "4 events of 2 days before 2015-05-18 deleted" in done.stdout
+    refused = run("retention", "--keep-days", "30", cwd=site)
+    assert refused.returncode == 2
+    assert "--everything" in refused.stderr
+    assert "lead_in_days" in run("retention", "--keep-days", "3", "--everything", cwd=site).stdout
+    left = json.loads(run("dead", "list", "--json", cwd=site).stdout)
+    assert left["count"] == 2
+    again = json.loads(run("retention", "--keep-days", "0", "--json", cwd=site).stdout)
+    assert again["days"] == {}
+
+
+def test_doctor_says_what_is_wrong_and_ends_with_a_code(site: Path) -> None:
+    found = run("doctor", cwd=site)
+    assert found.returncode == 3
+    lines = {line.split()[1]: line for line in found.stdout.splitlines()}
+    assert lines["store"].startswith("ok")
+    assert lines["scorer"].startswith("failed")
+    assert lines["champion"].startswith("no")
+    assert lines["champion"].endswith("to mend: oddlog train && oddlog promote")
+    document = json.loads(run("doctor", "--scorer", "local:", "--json", cwd=site, ODDLOG_SCORER__URL="local:").stdout)
+    assert document["exit_code"] == 1
+    assert {check["part"]: check["verdict"] for check in document["checks"]}["offsets"] == "ok"
