@@ -61,6 +61,9 @@ class ConsumerObserver:
     def waiting(self, reason: str) -> None:
         """The batch at hand cannot be finished now: the store does not take it, or the commit was refused."""
 
+    def idle(self) -> None:
+        """Nothing waits: all that was read is committed, or will be read again."""
+
     def batch(self, totals: Totals, dead: Mapping[str, int]) -> None:
         """A batch is committed: what was done since the start, and this batch's dead letters by kind."""
 
@@ -153,6 +156,9 @@ class ConsumerMetrics(ConsumerObserver):
     def waiting(self, reason: str) -> None:
         self.moved()
         self._waits = reason
+
+    def idle(self) -> None:
+        self._waits = None
 
     def batch(self, totals: Totals, dead: Mapping[str, int]) -> None:
         self.moved()

@@ -136,6 +136,8 @@ class Enricher:
             elif until_idle is not None and time.monotonic() - idle_since >= until_idle:
                 self._settle(force=True)
                 break
+            if self._in_flight is None:
+                self._observe.idle()
             self._settle()
             self._tell_lag()
             self._progress(self.counts)
