@@ -132,10 +132,11 @@ class KafkaSource:
                     self._consumer.commit(marked, timeout_ms=CALL_MS)
                     return
                 except _REBALANCING as error:
-                    # The group is being rearranged: take part in it, then commit what is still ours.
+                    # The group is being rearranged, or its coordinator is away: take part in it, then commit what
+                    # is still ours.
                     if time.monotonic() > deadline:
                         raise
-                    log.info("commit is tried again after a rebalance: %s", error)
+                    log.info("the group does not take the commit yet, it is tried again: %s", type(error).__name__)
             self.keep_alive()
 
     def committed(self, partition: Partition) -> int | None:
