@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from oddlog.events.parse import LATEST_MS
 from oddlog.events.record import Records, event_id
 from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, FEATURE_PREFIX
 from oddlog.scoring.scorer import Scores
@@ -86,4 +87,6 @@ def dead_letters_of_rejected(records: Records, events: pl.DataFrame, rejected: M
             "oddlog.position.offset": [records.offset[row] for row in rows],
         },
         schema_overrides={name: dtype for name, dtype in DEAD_SCHEMA.items() if name != "@timestamp"},
-    ).with_columns(pl.col("@timestamp").cast(DEAD_SCHEMA["@timestamp"]))
+    ).with_columns(  # a broker's time of no calendar would make the letter itself be refused, and lost
+        pl.col("@timestamp").clip(0, LATEST_MS).cast(DEAD_SCHEMA["@timestamp"])
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -93,6 +95,9 @@ def test_it_is_ready_when_every_partition_flows_and_nothing_waits(metrics: Consu
     assert httpx.get(f"{port}/livez").status_code == 200
     metrics.batch(Counts(), {})
     assert ready() == (200, "yes")
+    metrics.waiting("the commit was refused")
+    metrics.idle()  # its records went to another consumer, and nothing new came
+    assert ready() == (200, "yes")
     metrics.revoked([ONE, TWO])
     assert ready()[0] == 503
 
@@ -147,3 +152,13 @@ def test_an_observer_that_only_listens_is_told_everything_and_does_nothing() -> 
     with silent.stage("write"):
         silent.batch(Counts(), {"empty": 1})
     assert not silent.lag_due()
+
+
+def test_the_documented_metrics_are_those_that_are_served(metrics: ConsumerMetrics, port: str) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "operating.md").read_text()
+    documented = set(re.findall(r"oddlog_consumer_[a-z_]+[a-z]", text))
+    documented |= {f"oddlog_consumer{rest}" for rest in re.findall(r"`(_[a-z]+_total)`", text)}
+    metrics.batch(Counts(), {"empty": 1})
+    served = {family.name for family in text_string_to_metric_families(httpx.get(f"{port}/metrics").text)}
+    served = {name for name in served if name.startswith("oddlog_consumer") and not name.endswith("_created")}
+    assert {name.removesuffix("_total") for name in documented} == served
