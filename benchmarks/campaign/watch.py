@@ -74,7 +74,7 @@ class Watch:
                 disturbed = self._world.disturbed
                 if self._ask_kafka():
                     self._note_progress()
-                    self._check(disturbed)
+                    self.check(disturbed)
         except BaseException as error:
             self.failed = error
 
@@ -111,7 +111,8 @@ class Watch:
         if gap > self.seen.longest_gap:
             self.seen.longest_gap, self.seen.longest_gap_during = gap, list(self._meanwhile)
 
-    def _check(self, disturbed: int) -> None:
+    def check(self, disturbed: int) -> None:
+        """Count the documents before the committed offsets; `disturbed`: the world's count when those were read."""
         if disturbed % 2:
             return  # an index is closed: its documents are there and cannot be seen
         prefix = self._world.settings.store.prefix

@@ -27,9 +27,10 @@ from benchmarks.campaign.verdict import (
     judge_once,
     judge_scores,
 )
-from benchmarks.campaign.watch import Watched
+from benchmarks.campaign.watch import Watch, Watched
 from benchmarks.fault_proxy import PROXY_FAULTS, TOO_LARGE_BYTES, FaultProxy
 from oddlog.scoring.model import Model
+from oddlog.settings import Settings
 from oddlog.simulation.traffic import simulate
 from tests.small_model import small_model
 
@@ -151,6 +152,39 @@ def test_the_plan_comes_from_the_seed() -> None:
     assert sum("kafka" in fault.kind for fault in long) == 20
     assert sum("elasticsearch" in fault.kind for fault in long) == 20
     assert {f"proxy {name}" for name in PROXY_FAULTS} < {fault.kind for fault in long}
+
+
+class FewDocuments:
+    """A world whose Elasticsearch holds so many documents before each partition's committed offset."""
+
+    def __init__(self, *counts: int, failed: int = 0) -> None:
+        self.settings = Settings()
+        self.settings = self.settings.model_copy(
+            update={"source": self.settings.source.model_copy(update={"url": "kafka://127.0.0.1:1/t"})}
+        )
+        self.disturbed = 0
+        self.counts = counts
+        self.failed = failed
+
+    def elastic(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        buckets = {str(number): {"doc_count": count} for number, count in enumerate(self.counts)}
+        shards = {"failed": self.failed}
+        return {"status": "green", "_shards": shards, "aggregations": {"by": {"buckets": buckets}}}
+
+
+def test_a_commit_ahead_of_documents_is_found() -> None:
+    def looked(world: Any, disturbed: int = 0) -> Watched:
+        watch = Watch(world, list)
+        watch.committed = {0: 10, 1: 20}
+        watch.check(disturbed)
+        return watch.seen
+
+    assert looked(FewDocuments(10, 25)).ahead == []
+    assert looked(FewDocuments(10, 20)).checks == 1
+    assert looked(FewDocuments(10, 19)).ahead == ["partition 1: 20 committed, 19 documents before it"]
+    # What cannot be seen proves nothing: a shard that failed, an index that is closed.
+    assert looked(FewDocuments(0, 0, failed=1)) == Watched()
+    assert looked(FewDocuments(0, 0), disturbed=1) == Watched()
 
 
 class _Elastic(BaseHTTPRequestHandler):
