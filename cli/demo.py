@@ -229,12 +229,23 @@ class Demo:
         return runs
 
     def _promote(self, store: Store, registry: Registry) -> dict[str, Any]:
-        from training.promote import promote
+        """Ask the gates. Where they say no to all, the story goes on with the best candidate, and says so."""
+        from oddlog.connectors.registry import CHAMPION
+        from training.promote import decide, no_candidate_passed
 
-        outcome = promote(self._settings, store=store, registry=registry)
-        champion = registry.by_alias("champion")
-        assert champion is not None, "promote raises CheckFailed where no candidate passes"
-        return {"version": champion.version, "algorithm": champion.algorithm, "report": _relative(outcome.report)}
+        outcome = decide(self._settings, store=store, registry=registry)
+        refusal = None
+        if outcome.promoted is None:
+            refusal = no_candidate_passed(outcome).found
+            registry.set_alias(CHAMPION, outcome.judged[0].version.version)
+        champion = registry.by_alias(CHAMPION)
+        assert champion is not None
+        return {
+            "version": champion.version,
+            "algorithm": champion.algorithm,
+            "report": _relative(outcome.report),
+            "refused_by_gates": refusal,
+        }
 
     def _serve(self) -> None:
         from serving.child import start_service

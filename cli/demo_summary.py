@@ -104,6 +104,8 @@ def tell(summary: dict[str, Any], further: list[str]) -> None:
             )
         ],
     )
+    if champion["refused_by_gates"]:
+        line(f"{champion['refused_by_gates']}. The demo went on with the best of them; `oddlog promote` would not.")
     for reason in summary["dead_letter_reasons"]:
         line(f"dead letter: {reason}")
     if summary["oddest_clients"]:

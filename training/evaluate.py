@@ -19,7 +19,7 @@ Truth = npt.NDArray[np.int8]
 BENIGN, ATTACK, UNKNOWN = 0, 1, -1
 TOP_SHARE = 0.01
 
-MIN_LABELLED = 10
+MIN_LABELLED = 50
 """Fewer labelled attacks, or benign events, than this measure luck: quality is then that on planted attacks."""
 
 

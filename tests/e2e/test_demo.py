@@ -20,8 +20,8 @@ ODDLOG = str(Path(sys.executable).parent / "oddlog")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
-def run_demo(folder: Path, *arguments: str, **settings: str) -> dict[str, Any]:
-    (folder / "gates.toml").write_text((ROOT / "gates.toml").read_text())
+def run_demo(folder: Path, *arguments: str, gates: str | None = None, **settings: str) -> dict[str, Any]:
+    (folder / "gates.toml").write_text(gates or (ROOT / "gates.toml").read_text())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ODDLOG_")} | settings
     done = subprocess.run(
         [ODDLOG, "demo", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=850,
@@ -69,10 +69,15 @@ def test_embedded(tmp_path: Path, log: Path) -> None:
     assert summary["oddest_clients"][0]["reasons"]
     assert (tmp_path / summary["drift_report"]).is_file()
 
-    # A second demo in the same place starts anew, and leaves the first one's runs in MLflow.
-    again = run_demo(tmp_path, "--lines", "6000", "--seed", "5")
-    check(again, lines=6_000, dead=0)
+    assert summary["champion"]["refused_by_gates"] is None
+
+    # A second demo in the same place starts anew, and leaves the first one's runs in MLflow; gates that nothing
+    # passes do not end the story, but it is said.
+    gates = (ROOT / "gates.toml").read_text().replace("min_average_precision = 0.3", "min_average_precision = 1.0")
+    again = run_demo(tmp_path, "--lines", "5000", "--seed", "5", gates=gates)
+    check(again, lines=5_000, dead=0)
     assert int(again["champion"]["version"]) > 3
+    assert "quality" in again["champion"]["refused_by_gates"]
 
 
 @pytest.mark.kafka
