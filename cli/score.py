@@ -157,6 +157,10 @@ def _tell(scored: ScoredLog, findings: Findings, file: str, html: Path | None) -
     line("\nthe oddest requests", "bold")
     for event in findings.oddest_events:
         _tell_event(event)
+    if findings.novel_events:
+        line("\nrequests odd in themselves, though their clients look sound", "bold")
+    for event in findings.novel_events:
+        _tell_novel(event)
     rest = findings.groups - len(findings.oddest_clients)
     if rest > 0:
         line(f"\n{counted(rest, 'more group')} of clients with odd requests: --top {findings.groups}", "dim")
@@ -185,6 +189,14 @@ def _tell_event(event: OddEvent) -> None:
     _fitting(f"  line {event.line:,}: {request_of(event)}", cut=True, style="cyan")
     others = f"; {counted(event.alike, 'odd request')} for this path" if event.alike > 1 else ""
     _fitting(f"      {rarer_than(event.severity)}; {event.time:%Y-%m-%d %H:%M:%S} by {_shown(event.client)}{others}")
+
+
+def _tell_novel(event: OddEvent) -> None:
+    from training.words import request_of
+
+    _fitting(f"  line {event.line:,}: {request_of(event)}", cut=True, style="cyan")
+    why = event.reasons[0]["text"].split(": ", 1)[-1] if event.reasons else "its path and words are new"
+    _fitting(f"      {event.time:%Y-%m-%d %H:%M:%S} by {_shown(event.client)}: {why}", style="dim")
 
 
 def _tell_reasons(event: OddEvent) -> None:

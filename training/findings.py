@@ -17,6 +17,7 @@ import polars as pl
 from oddlog.features.keys import keys_of
 from oddlog.scoring.scorer import Reason
 from training.filescore import Rows, ScoredLog
+from training.novelty import novel_reasons, novel_rows
 
 EXAMPLES = 5
 """Clients named of a group, beside the oddest."""
@@ -83,6 +84,8 @@ class Findings:
     """Groups of like clients with at least one odd request."""
     oddest_clients: list[OddClient]
     oddest_events: list[OddEvent]
+    novel_events: list[OddEvent]
+    """Requests odd in themselves, though their clients look sound (novelty.py); none of them is an anomaly."""
 
 
 def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
@@ -93,10 +96,14 @@ def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
     frame = _frame(scored)
     odd = frame.filter("odd")
     groups = _groups(frame)
-    shown = _spread(frame, events)
+    shown = _spread(frame.sort("score", descending=True, maintain_order=True), events)
+    novel, z = novel_rows(scored)
+    place = {int(row): number for number, row in enumerate(novel)}
+    novel_shown = _spread(frame[novel], events)
+    chosen_novel = [place[row] for row in novel_shown]
     chosen = groups.head(clients)
     rows = [*chosen["row"].to_list(), *shown]
-    described = dict(zip(rows, _describe(scored, frame, rows), strict=True))
+    described = dict(zip(rows, _describe(frame, rows, scored.reasons(rows)), strict=True))
     return Findings(
         events=frame.height,
         clients=frame["client"].n_unique(),
@@ -121,6 +128,7 @@ def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
             for one in chosen.iter_rows(named=True)
         ],
         oddest_events=[described[row] for row in shown],
+        novel_events=_describe(frame, novel_shown, novel_reasons(scored, novel[chosen_novel], z[chosen_novel])),
     )
 
 
@@ -179,6 +187,7 @@ def document(scored: ScoredLog, findings: Findings) -> dict[str, Any]:
             for client in findings.oddest_clients
         ],
         "oddest_events": [_plain(event) for event in findings.oddest_events],
+        "novel_events": [_plain(event) for event in findings.novel_events],
     }  # fmt: skip
 
 
@@ -247,15 +256,16 @@ def _groups(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _spread(frame: pl.DataFrame, most: int) -> list[int]:
-    """Rows of the oddest requests, each path template once, PER_CLIENT at most of one client."""
-    # Beyond the threshold where there is something, and never more than is needed to fill the list.
-    top = frame.sort("score", descending=True, maintain_order=True).head(max(20_000, most * 50))
+def _spread(ranked: pl.DataFrame, most: int) -> list[int]:
+    """Rows of the first requests, each path template once, PER_CLIENT at most of one client."""
+    top = ranked.head(max(20_000, most * 50))  # far more than fill the list, far fewer than all
     top = top.with_columns(template=_templates(top)).unique("template", keep="first", maintain_order=True)
     return top.filter(pl.int_range(pl.len()).over("client") < PER_CLIENT)["row"].head(most).to_list()
 
 
-def _describe(scored: ScoredLog, frame: pl.DataFrame, rows: Sequence[int]) -> list[OddEvent]:
+def _describe(frame: pl.DataFrame, rows: Sequence[int], reasons_of: Sequence[list[Reason]]) -> list[OddEvent]:
+    if not rows:
+        return []
     odd = frame.filter(pl.col("odd") | pl.col("row").is_in(list(rows)))
     alike = odd.with_columns(template=_templates(odd)).with_columns(alike=pl.col("odd").sum().over("template"))
     counts = dict(alike.select("row", "alike").iter_rows())
@@ -275,7 +285,7 @@ def _describe(scored: ScoredLog, frame: pl.DataFrame, rows: Sequence[int]) -> li
             alike=int(counts[one["row"]]),
             reasons=reasons,
         )
-        for one, reasons in zip(frame[places].iter_rows(named=True), scored.reasons(places), strict=True)
+        for one, reasons in zip(frame[places].iter_rows(named=True), reasons_of, strict=True)
     ]
 
 

@@ -116,6 +116,14 @@ def page(scored: ScoredLog, findings: Findings) -> str:
     }</tr></thead><tbody>
 {"".join(_event(event) for event in findings.oddest_events)}
 </tbody></table></div>
+<h2>Requests odd in themselves, though their clients look sound</h2>
+<p>New paths and words of clients whose other requests are usual; each path once, about one alert a day.</p>
+{_filter("novel", "Filter requests")}
+<div class="table"><table id="novel"><thead><tr>{
+        _heads(("line", "number"), ("time (UTC)", ""), ("client", ""), ("request", ""), ("why", ""))
+    }</tr></thead><tbody>
+{"".join(_event(event, novel=True) for event in findings.novel_events)}
+</tbody></table></div>
 <script>{_SCRIPT}</script>
 </body>
 </html>
@@ -169,10 +177,10 @@ def _client(client: OddClient) -> str:
     )
 
 
-def _event(event: OddEvent) -> str:
+def _event(event: OddEvent, *, novel: bool = False) -> str:
     more = f"<br>{counted(event.alike, 'odd request')} for this path" if event.alike > 1 else ""
     return (
         f'<tr>{_number(event.line)}<td class="time">{event.time:%Y-%m-%d %H:%M:%S}</td>'
-        f'<td class="client"><code>{_text(event.client)}</code></td>{_severity(event)}'
+        f'<td class="client"><code>{_text(event.client)}</code></td>{"" if novel else _severity(event)}'
         f"<td><code>{escape(request_of(event))}</code>{more}</td><td>{_reasons(event)}</td></tr>\n"
     )

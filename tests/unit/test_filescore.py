@@ -81,6 +81,20 @@ def test_requests_are_spread_over_paths_and_clients(scored: ScoredLog) -> None:
             assert event.url in lines[event.line - 1]
 
 
+def test_a_shell_used_from_a_busy_sound_client_is_found_by_the_second_channel() -> None:
+    """The client's score is drowned by its sound requests; the request in itself is new."""
+    made = simulate(seed=2, lines=20_000, days=4.0, attacks=["shell_from_busy_client"], attack_share=0.003)
+    found = score_by_itself(read(made.lines), algorithm="surprise", budget=20)
+    shell = [n for n, label in enumerate(made.labels) if label != "benign"]
+    assert not found.odd[shell].any()
+    findings = find(found)
+    told = [event for event in findings.novel_events if event.line - 1 in shell]
+    assert told
+    assert told[0].reasons[0]["feature"] in ("path_rarity", "token_rarity", "section_rarity", "subsection_rarity")
+    assert not any(event.is_anomaly for event in findings.novel_events)
+    assert len({(e.client, e.time.replace(minute=0, second=0)) for e in findings.novel_events}) <= 4
+
+
 def test_few_clients_and_none_odd_are_told_of_all_the_same() -> None:
     lines = [line(f"192.0.2.{n % 3}", "GET / HTTP/1.1", 200, hour=n % 20) for n in range(120)]
     findings = find(score_by_itself(read(lines), algorithm="surprise", budget=20))
