@@ -88,7 +88,14 @@ class BatchWriter:
             refused = self._until_stored(events, self._store.write_events)
             if refused:
                 dead = pl.concat([dead, dead_letters_of_rejected(batch.records, events, refused)])
-            self._until_stored(dead, self._store.write_dead)
+            if lost := self._until_stored(dead, self._store.write_dead):
+                # Stopping keeps the position uncommitted: louder than a record that is nowhere.
+                row, reason = next(iter(lost.items()))
+                raise StoreError(
+                    f"the store refuses {len(lost)} dead letters, the first {dead['_id'][row]}: {reason}",
+                    expected="a store that takes any record's bytes",
+                    mend="oddlog doctor",
+                )
         if refused:
             events = events.with_row_index("row").filter(~pl.col("row").is_in(list(refused)))
         scored = int((events["anomaly.status"] == "scored").sum())

@@ -92,6 +92,7 @@ class Enricher:
         self._unproved: set[Partition] = set()
         """Partitions that nobody has committed in yet: their first record is held against the store's."""
         self._scorer_rests_until = 0.0
+        self._scorer_is_away = False
         self._settled_at = float("-inf")
         self._looked_at = float("-inf")
         self._snapshot_at = time.monotonic()
@@ -213,7 +214,9 @@ class Enricher:
         self._observe.lane(version, lane.baseline.digest)
 
     def _let_scorer_rest(self, error: ScorerError) -> None:
-        log.warning("scorer is away, events are written as pending: %s", error.found)
+        if not self._scorer_is_away:
+            log.warning("scorer is away, events are written as pending: %s", error.found)
+        self._scorer_is_away = True
         self._scorer_rests_until = time.monotonic() + SCORER_REST_SECONDS
 
     def _prepare(self, records: Records) -> Batch:
@@ -247,6 +250,9 @@ class Enricher:
                 with self._observe.stage("score"):
                     scores = self._scorer.score(features, lane.names, version=lane.version)
                 self._looked_at = time.monotonic()
+                if self._scorer_is_away:
+                    log.info("the scorer is back")
+                    self._scorer_is_away = False
                 return scored_events(events, features, lane.names, scores), scores.champion
             except ScorerUnavailable as error:
                 self._let_scorer_rest(error)
