@@ -49,6 +49,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 td.time { white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 td.client { min-width: 9.5rem; }
+td.why { min-width: 21rem; }
 td.odd { color: var(--odd); }
 ul { margin: .2rem 0 0; padding-left: 1.1rem; color: var(--soft); }
 input { font: inherit; padding: .3rem .5rem; width: 20rem; max-width: 100%; color: inherit; background: var(--panel);
@@ -142,6 +143,14 @@ def _text(text: str) -> str:
     return escape(printable(text))
 
 
+def _request(event: OddEvent) -> str:
+    """The request and its answer; the arrow is one character, which no line breaks in."""
+    text = request_of(event)
+    if event.status is None:
+        return escape(text)
+    return f"{escape(text.removesuffix(f' -> {event.status}'))} \N{RIGHTWARDS ARROW} {event.status}"
+
+
 def _filter(table: str, label: str) -> str:
     return f'<p><input type="search" data-table="{table}" placeholder="{label}" aria-label="{label}"></p>'
 
@@ -172,7 +181,7 @@ def _client(client: OddClient) -> str:
         f'<tr><td class="client"><code>{_text(client.client)}</code></td>{_severity(odd)}'
         f"{_number(client.requests)}"
         f"{_number(client.anomalies)}{_number(client.alerts)}{_number(client.alike)}"
-        f"<td><code>{escape(request_of(odd))}</code><br>line {odd.line:,}, {odd.time:%Y-%m-%d %H:%M:%S}; "
+        f"<td><code>{_request(odd)}</code><br>line {odd.line:,}, {odd.time:%Y-%m-%d %H:%M:%S}; "
         f"{escape(share_odd(client))}{escape(alike(client))}{_reasons(odd)}</td></tr>\n"
     )
 
@@ -182,5 +191,5 @@ def _event(event: OddEvent, *, novel: bool = False) -> str:
     return (
         f'<tr>{_number(event.line)}<td class="time">{event.time:%Y-%m-%d %H:%M:%S}</td>'
         f'<td class="client"><code>{_text(event.client)}</code></td>{"" if novel else _severity(event)}'
-        f"<td><code>{escape(request_of(event))}</code>{more}</td><td>{_reasons(event)}</td></tr>\n"
+        f'<td><code>{_request(event)}</code>{more}</td><td class="why">{_reasons(event)}</td></tr>\n'
     )

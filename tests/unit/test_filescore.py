@@ -178,6 +178,7 @@ def test_the_page_is_whole_and_log_lines_stay_text(scored: ScoredLog) -> None:
                 find(scored, clients=50, events=50))  # fmt: skip
     assert text.count("<script>") == 1
     assert "alert(1)" in text
+    assert "GET /wp-login.php \N{RIGHTWARDS ARROW} 404" in text
     assert EVIL not in text
     assert "\x1b" not in text
     assert not re.search(r"https?://", text)
