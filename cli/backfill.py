@@ -45,7 +45,7 @@ def backfill(
     start_logging(settings)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_store
     from serving.backfill import BackfillResult
     from serving.backfill import backfill as run
     from serving.scorers import open_scorer

@@ -143,7 +143,7 @@ def dead_replay(
 
 
 def _open(config: Config, store: StoreUrl) -> Store:
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_store
 
     return open_store(settings_from(config, store=store).store)
 

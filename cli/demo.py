@@ -92,8 +92,7 @@ class Demo:
             settings = self._settings = self._places()
         first = int(len(raw) * FIRST_SHARE)
 
-        from oddlog.connectors.registry import open_registry
-        from oddlog.connectors.store import open_store
+        from oddlog.connectors.by_url import open_registry, open_store
 
         store = open_store(settings.store)
         self._cleanup.callback(store.close)
@@ -201,8 +200,7 @@ class Demo:
 
     def _enrich(self, *, scorer_is_up: bool) -> Counts:
         """Run the consumer until everything that has arrived is stored."""
-        from oddlog.connectors.source import open_source
-        from oddlog.connectors.store import open_store
+        from oddlog.connectors.by_url import open_source, open_store
         from serving.enrich import Enricher
         from serving.scorers import open_scorer
 
@@ -285,7 +283,8 @@ class Demo:
 
 def _own_registry_or_refuse(settings: Settings) -> None:
     """Retire an earlier demo's champion; a champion that is no demo's is somebody's work, and is not touched."""
-    from oddlog.connectors.registry import CHAMPION, PREVIOUS, open_registry
+    from oddlog.connectors.by_url import open_registry
+    from oddlog.connectors.registry import CHAMPION, PREVIOUS
 
     registry = open_registry(settings.registry)
     for alias in (CHAMPION, PREVIOUS):

@@ -66,8 +66,7 @@ def drift(
     start_logging(settings)
 
     from monitoring.drift import check_drift
-    from oddlog.connectors.registry import open_registry
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_registry, open_store
 
     events = open_store(settings.store)
     try:

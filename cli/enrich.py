@@ -56,8 +56,7 @@ def enrich(
         enrich={"metrics_port": metrics_port}, log=log_flags(log_json),
     )  # fmt: skip
     start_logging(settings)
-    from oddlog.connectors.source import open_source
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_source, open_store
     from serving.enrich import Enricher
     from serving.scorers import open_scorer
 

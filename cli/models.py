@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def models(config: Config = None, registry: RegistryUrl = None, json: Json = False) -> None:
     """List the registered versions, newest first: algorithm, aliases, status, quality, threshold."""
     settings = settings_from(config, registry=registry)
-    from oddlog.connectors.registry import open_registry
+    from oddlog.connectors.by_url import open_registry
 
     versions = open_registry(settings.registry).versions()
     if json:

@@ -29,7 +29,7 @@ def retention(
     """Delete the events of all days but today and the --keep-days before it. Dead letters and models stay."""
     settings = settings_from(config, store=store, log=log_flags(log_json))
     start_logging(settings)
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_store
     from serving.retention import retain
 
     opened = open_store(settings.store)

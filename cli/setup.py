@@ -25,7 +25,7 @@ def setup(
 ) -> None:
     """Create what is missing: the Kafka topic, the store's index templates or tables. Harmless when run again."""
     settings = settings_from(config, source=source, store=store)
-    from oddlog.connectors.store import open_store
+    from oddlog.connectors.by_url import open_store
 
     opened = open_store(settings.store)
     try:

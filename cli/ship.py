@@ -126,8 +126,8 @@ def _follow(
     """Tail a file; its place is remembered after the target has acknowledged, so that nothing is left out."""
     import tempfile
 
+    from oddlog.connectors.by_url import open_source
     from oddlog.connectors.shipping import open_target, ship_to
-    from oddlog.connectors.source import open_source
 
     url = file.absolute().as_uri()
     shipped = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from oddlog.connectors.registry import open_registry
+from oddlog.connectors.by_url import open_registry
 from oddlog.errors import RegistryError, ScorerError, ScorerUnavailable, UsageError
 from oddlog.scoring.local import LocalScorer
 from oddlog.scoring.scorer import Scorer

@@ -14,7 +14,7 @@ import bentoml
 from bentoml.exceptions import BentoMLConfigException
 from starlette.exceptions import HTTPException
 
-from oddlog.connectors.registry import open_registry
+from oddlog.connectors.by_url import open_registry
 from oddlog.errors import UsageError
 from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import Settings, load

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion, Registry, open_registry
-from oddlog.connectors.store import Store, open_store
+from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion, Registry
+from oddlog.connectors.store import Store
 from oddlog.errors import CheckFailed, OutsideError, UsageError
 from oddlog.scoring.threshold import parse_budget
 from oddlog.settings import Settings

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from oddlog.connectors.registry import open_registry
+from oddlog.connectors.by_url import open_registry
 from oddlog.errors import UsageError
 from oddlog.scoring.artifact import CARD
 from oddlog.scoring.card import Threshold

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from oddlog.connectors.registry import Registry, open_registry
-from oddlog.connectors.store import Store, open_store
+from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.registry import Registry
+from oddlog.connectors.store import Store
 from oddlog.detectors.catalogue import create
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.artifact import make_golden, write_artifact

@@ -21,7 +21,8 @@ from benchmarks.campaign.verdict import Verdict, judge
 from benchmarks.campaign.watch import Watch, Watched
 from benchmarks.campaign.world import World, build
 from benchmarks.fault_proxy import ProxyFault
-from oddlog.connectors.store import EventQuery, open_store
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.store import EventQuery
 
 NAMES = ("consumer-1", "consumer-2")
 CALM_SECONDS = 300.0

@@ -19,8 +19,9 @@ import polars as pl
 from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.campaign.world import PARTITIONS, World
+from oddlog.connectors.by_url import open_store
 from oddlog.connectors.kafka_connection import kafka_address
-from oddlog.connectors.store import EventQuery, open_store
+from oddlog.connectors.store import EventQuery
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition, Records
 from oddlog.events.schema import FEATURE_PREFIX

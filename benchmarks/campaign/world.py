@@ -23,9 +23,9 @@ from typing import Any
 from benchmarks.campaign.consumers import Consumers, consumer_environment
 from benchmarks.fault_proxy import FaultProxy
 from oddlog import stack
+from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.kafka_producer import ensure_topic
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, open_registry
-from oddlog.connectors.store import open_store
+from oddlog.connectors.registry import CHAMPION, PREVIOUS
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.scoring.model import Model

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from oddlog.scoring.card import Threshold
-    from oddlog.settings import RegistrySettings
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 
@@ -58,10 +57,3 @@ class Registry(Protocol):
 
     def set_threshold(self, version: str, threshold: Threshold) -> None:
         """Replace the threshold of a version; earlier ones are kept in its history tag."""
-
-
-def open_registry(settings: RegistrySettings) -> Registry:
-    """The registry at `settings.url`."""
-    from oddlog.connectors.mlflow_registry import MlflowRegistry
-
-    return MlflowRegistry(settings)

@@ -1,4 +1,4 @@
-"""The port every source of records keeps: Kafka (`kafka.py`) and files (`files.py`). `open_source` picks by URL.
+"""The port every source of records keeps: Kafka (`kafka.py`) and files (`files.py`). `by_url.py` picks.
 
 Delivery: at least once. A position is committed only by `commit`, never by reading; what was read and not
 committed is read again after a restart. Every implementation passes tests/contract/test_source.py.
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
-from oddlog.errors import UsageError
 from oddlog.events.record import Partition, Records
 
 if TYPE_CHECKING:
-    from oddlog.settings import SourceSettings
+    pass
 
 
 @dataclass(slots=True)
@@ -65,23 +63,3 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave; commits nothing."""
-
-
-def open_source(settings: SourceSettings) -> Source:
-    """The source that `settings.url` names: `kafka://host:port[,host:port]/topic` or `file:///path`.
-
-    Raises UsageError for another scheme."""
-    scheme = urlsplit(settings.url).scheme
-    if scheme == "kafka":
-        from oddlog.connectors.kafka import KafkaSource
-
-        return KafkaSource(settings)
-    if scheme == "file":
-        from oddlog.connectors.files import FileSource
-
-        return FileSource(settings)
-    raise UsageError(
-        f"source URL {settings.url!r} has the scheme {scheme!r}",
-        expected="kafka://broker:9092/logs.raw or file:///var/log/nginx/access.log",
-        mend="set ODDLOG_SOURCE__URL, or [source] url in oddlog.toml",
-    )

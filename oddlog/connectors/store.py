@@ -1,4 +1,4 @@
-"""The port every event store keeps: Elasticsearch (`elastic.py`) and SQLite (`sqlite.py`). `open_store` picks by URL.
+"""The port every event store keeps: Elasticsearch (`elastic.py`) and SQLite (`sqlite.py`). `by_url.py` picks.
 
 Frames carry flat, dotted column names (oddlog/events/schema.py). Every implementation passes
 tests/contract/test_store.py.
@@ -10,14 +10,11 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 import polars as pl
 
-from oddlog.errors import UsageError
-
 if TYPE_CHECKING:
-    from oddlog.settings import StoreSettings
+    pass
 
 Collection = Literal["drift", "marks", "state", "locks", "runs"]
 """Small documents beside the events: index `oddlog-<name>`, or a table."""
@@ -166,23 +163,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections."""
-
-
-def open_store(settings: StoreSettings) -> Store:
-    """The store that `settings.url` names: `http(s)://host:9200` or `sqlite:///path`.
-
-    Raises UsageError for another scheme."""
-    scheme = urlsplit(settings.url).scheme
-    if scheme in {"http", "https"}:
-        from oddlog.connectors.elastic import ElasticStore
-
-        return ElasticStore(settings)
-    if scheme == "sqlite":
-        from oddlog.connectors.sqlite import SqliteStore
-
-        return SqliteStore(settings)
-    raise UsageError(
-        f"store URL {settings.url!r} has the scheme {scheme!r}",
-        expected="http(s)://elasticsearch:9200 or sqlite:///mlruns/oddlog.sqlite",
-        mend="set ODDLOG_STORE__URL, or [store] url in oddlog.toml",
-    )

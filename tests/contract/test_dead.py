@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from oddlog.connectors.store import DeadQuery, EventQuery, Store, WriteOutcome, open_store
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.store import DeadQuery, EventQuery, Store, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.parse import Parsed, parse
 from oddlog.events.record import Records

@@ -24,9 +24,10 @@ from matplotlib.figure import Figure
 from onnx import TensorProto, helper
 
 from oddlog.connectors import mlflow_connection, mlflow_training
+from oddlog.connectors.by_url import open_registry
 from oddlog.connectors.mlflow_registry import ARTIFACT_FILES, HISTORY_TAG, MlflowRegistry
 from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun, log_training
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion, open_registry
+from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion
 from oddlog.errors import RegistryError, UsageError
 from oddlog.scoring.card import Threshold
 from oddlog.settings import RegistrySettings

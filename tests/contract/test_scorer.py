@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from oddlog.connectors.registry import CHALLENGER, CHAMPION, open_registry
+from oddlog.connectors.by_url import open_registry
+from oddlog.connectors.registry import CHALLENGER, CHAMPION
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import pytest
 
-from oddlog.connectors.source import Source, open_source
+from oddlog.connectors.by_url import open_source
+from oddlog.connectors.source import Source
 from oddlog.errors import UsageError
 from oddlog.events.record import Partition, Records
 from oddlog.settings import SourceSettings

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oddlog.connectors.store import DeadQuery, EventQuery, Store, open_store
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.store import DeadQuery, EventQuery, Store
 from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER, REASON, TIMESTAMP
 from oddlog.settings import StoreSettings
 from tests.elastic_place import elastic_place

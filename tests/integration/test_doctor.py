@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.kafka import KafkaSource
 from oddlog.connectors.kafka_producer import KafkaWriter, ensure_topic
-from oddlog.connectors.registry import CHAMPION, open_registry
-from oddlog.connectors.store import open_store
+from oddlog.connectors.registry import CHAMPION
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from monitoring.drift import DriftResult, check_drift
-from oddlog.connectors.registry import CHAMPION, Registry, open_registry
-from oddlog.connectors.store import EventQuery, Store, open_store
+from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.registry import CHAMPION, Registry
+from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse

@@ -26,10 +26,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.kafka_producer import ensure_topic
-from oddlog.connectors.registry import CHAMPION, open_registry
+from oddlog.connectors.registry import CHAMPION
 from oddlog.connectors.shipping import ship
-from oddlog.connectors.store import EventQuery, Store, open_store
+from oddlog.connectors.store import EventQuery, Store
 from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import Settings, load

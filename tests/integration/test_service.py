@@ -19,7 +19,8 @@ import httpx
 import numpy as np
 import pytest
 
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry, open_registry
+from oddlog.connectors.by_url import open_registry
+from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.model import Model

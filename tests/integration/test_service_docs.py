@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, open_registry
+from oddlog.connectors.by_url import open_registry
+from oddlog.connectors.registry import CHAMPION, PREVIOUS
 from oddlog.settings import RegistrySettings, Settings
 from oddlog.simulation.traffic import simulate
 from serving.child import start_service

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from oddlog.connectors import mlflow_connection
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry, open_registry
-from oddlog.connectors.store import EventQuery, Store, open_store
+from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry
+from oddlog.connectors.store import EventQuery, Store
 from oddlog.detectors.catalogue import NAMES
 from oddlog.errors import CheckFailed, OutsideError, UsageError
 from oddlog.events.logfile import records_from_lines

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from oddlog.connectors.registry import open_registry
+from oddlog.connectors.by_url import open_registry
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.baseline import Baseline

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from oddlog.connectors import sqlite_tables
+from oddlog.connectors.by_url import open_store
 from oddlog.connectors.documents import STORED_SCHEMA
 from oddlog.connectors.sqlite import SqliteStore
-from oddlog.connectors.store import EventQuery, open_store
+from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreError, StoreRefused, StoreUnavailable, UsageError
 from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.settings import StoreSettings

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from oddlog.connectors.store import Store, open_store
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.store import Store
 from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
