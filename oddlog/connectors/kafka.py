@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SLICE_SECONDS = 0.1
 """How long one call of the client may wait, so that a new assignment is reported soon."""
 COMMIT_SECONDS = 30.0
 """How long a commit is tried again while the group rebalances."""
+ASK_SECONDS = 60.0
+"""How long a question about positions is asked again while brokers are away: they may be restarting."""
 TOPIC_SECONDS = 5.0
 """How long a topic may be unknown to the broker before it counts as missing: a new one is for a moment."""
 STALLED_SECONDS = 60.0
@@ -144,8 +148,11 @@ class KafkaSource:
 
         Raises SourceEpochError where it does not fit what the topic holds now."""
         self._check_topic_id()
-        with failing(self._address, "asking for the committed position in"):
-            return resume_point(self._consumer, self._tp(partition), self._stamp, self._address)
+        tp = self._tp(partition)
+        return self._asked(
+            "asking for the committed position in",
+            lambda: resume_point(self._consumer, tp, self._stamp, self._address),
+        )
 
     def replay(
         self, partition: Partition, until_offset: int, since_ms: int | None = None, *, from_offset: int = 0
@@ -262,11 +269,26 @@ class KafkaSource:
     def _seek_to_committed(self, tp: TopicPartition) -> None:
         offset = self.committed(self._partition(tp))
         if offset is None:
-            with failing(self._address, "asking for the beginning of"):
-                # Where we began without a commit is remembered: a rewind must not skip what retention took since.
-                earliest = self._consumer.beginning_offsets([tp])[tp]
-                offset = self._began.setdefault(tp, earliest)
+            # Where we began without a commit is remembered: a rewind must not skip what retention took since.
+            earliest = self._asked("asking for the beginning of", lambda: self._consumer.beginning_offsets([tp])[tp])
+            offset = self._began.setdefault(tp, earliest)
         self._consumer.seek(tp, offset)
+
+    def _asked(self, doing: str, ask: Callable[[], T]) -> T:
+        """An answer of the brokers; asked again, for a while, where they are away. Raises SourceError."""
+        deadline, told = time.monotonic() + ASK_SECONDS, False
+        with failing(self._address, doing):
+            while True:
+                try:
+                    return ask()
+                except errors.KafkaError as error:
+                    # One that restarts refuses connections at once: waiting is not the client's own then.
+                    if not error.retriable or time.monotonic() > deadline:
+                        raise
+                    if not told:
+                        log.warning("%s %s: tried again: %s", doing, self._address.url, type(error).__name__)
+                        told = True
+                time.sleep(SLICE_SECONDS)
 
     def _owned(self, tp: TopicPartition) -> bool:
         """Whether the caller holds it: assigned, reported, and not revoked since."""
