@@ -9,7 +9,9 @@ import polars as pl
 
 from cli.console import out, show_table
 from oddlog.connectors.store import EventQuery, Store
+from oddlog.events.printable import printable
 from oddlog.events.schema import POSITION_ORDER
+from oddlog.scoring.explanation import rarer_than
 
 
 def summarise(store: Store, *, lines: int) -> dict[str, Any]:
@@ -107,14 +109,14 @@ def tell(summary: dict[str, Any], further: list[str]) -> None:
     if champion["refused_by_gates"]:
         line(f"{champion['refused_by_gates']}. The demo went on with the best of them; `oddlog promote` would not.")
     for reason in summary["dead_letter_reasons"]:
-        line(f"dead letter: {reason}")
+        line(f"dead letter: {printable(reason)}")
     if summary["oddest_clients"]:
         line("\nthe oddest clients", style="bold")
     for one in summary["oddest_clients"]:
         hours = f"{one['alerts']} hour{'s' if one['alerts'] > 1 else ''}"
         line(
-            f"  {one['client']}  rarer than one event in {10 ** one['severity']:,.0f}; "
-            f"{one['anomalies']} odd events in {hours}, the oddest: {one['oddest_request'][:70]}"
+            f"  {printable(one['client'], 60)}  {rarer_than(one['severity'])}; "
+            f"{one['anomalies']} odd events in {hours}, the oddest: {printable(one['oddest_request'], 70)}"
         )
         for reason in one["reasons"]:
             line(f"      {reason.split(': ', 1)[-1]}", style="dim")

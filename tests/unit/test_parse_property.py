@@ -45,7 +45,7 @@ RECORD = st.one_of(st.none(), st.binary(max_size=60), LINES.map(str.encode), JSO
 STAMPS = st.one_of(st.just(1_431_860_000_000), st.integers(-(2**63), 2**63 - 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(RECORD, STAMPS), max_size=12))
 def test_every_record_is_one_event_or_one_dead_letter_in_order(batch: list[tuple[bytes | None, int]]) -> None:
     count = len(batch)
@@ -76,7 +76,7 @@ def test_every_record_is_one_event_or_one_dead_letter_in_order(batch: list[tuple
 TEXT = st.one_of(st.none(), QUOTED)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(LINES, TEXT, TEXT, TEXT, TEXT, st.dictionaries(WORD, VALUES, max_size=3))
 def test_the_fast_way_through_an_envelope_reads_what_the_general_way_reads(
     line: str, stamp: str | None, host: str | None, path: str | None, truth: str | None, more: dict[str, Any]
