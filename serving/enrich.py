@@ -44,6 +44,9 @@ SCORER_REST_SECONDS = 2.0
 LOOK_SECONDS = 5.0
 """How often the scorer is asked for the champion where no answer tells: while idle, or while it was away."""
 
+SOURCE_SECONDS = 600.0
+"""How long a source that answers no question about committed positions is asked again."""
+
 ALIVE_SECONDS = 0.5
 """How often the source is told that we live, while a batch waits for the store."""
 
@@ -129,7 +132,9 @@ class Enricher:
             if poll.assigned or batch is not None or self._in_flight is not None:
                 idle_since = time.monotonic()
             if not self._finish():
-                batch = None  # it follows on a batch that is not committed, and will be read again
+                # `batch` follows on one that is not committed: both will be read again.
+                idle_since = time.monotonic()
+                continue
             if self._stop.is_set():
                 break
             if batch is not None:
@@ -155,7 +160,7 @@ class Enricher:
 
     def _take(self, partition: Partition) -> None:
         """Restore the client state of a newly assigned partition, then let it flow."""
-        committed = self._source.committed(partition)
+        committed = self._patiently(lambda: self._source.committed(partition))
         if committed is None:
             self._unproved.add(partition)
         self._computed[partition] = committed or 0
@@ -178,12 +183,19 @@ class Enricher:
                 )
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """The store's answer, waited for while it is away; raises Stopped when asked to stop meanwhile."""
+        """The answer of store or source, waited for while one is away; raises Stopped when asked to stop meanwhile.
+
+        The store says by type that it is away; the source does not, so that it is waited for SOURCE_SECONDS."""
+        begun = time.monotonic()
         while True:
             try:
                 return ask()
-            except StoreUnavailable as error:
-                log.warning("waiting for the store: %s", error.found)
+            except SourceEpochError:
+                raise
+            except (StoreUnavailable, SourceError) as error:
+                if isinstance(error, SourceError) and time.monotonic() - begun > SOURCE_SECONDS:
+                    raise
+                log.warning("waiting: %s", error.found)
                 self._observe.waiting(error.found)
                 if self._stop.wait(ALIVE_SECONDS):
                     raise Stopped from None
@@ -335,9 +347,9 @@ class Enricher:
             # the committed position, so it is thrown away and restored.
             log.warning("commit refused, reading again from the committed positions: %s", error.found)
             self._observe.waiting(f"the commit was refused: {error.found}")
-            self._source.rewind()
+            self._patiently(self._source.rewind)
             for partition in self._computed:
-                self._computed[partition] = self._source.committed(partition) or 0
+                self._computed[partition] = self._patiently(partial(self._source.committed, partition)) or 0
                 self._restore(self.lane, partition)
             return False
         return True

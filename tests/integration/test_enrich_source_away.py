@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from oddlog.connectors.files import FileSource
 from oddlog.connectors.sqlite import SqliteStore
 from oddlog.connectors.store import EventQuery
@@ -50,11 +48,6 @@ class BrokersAway(FileSource):
             raise SourceError("the brokers do not answer")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=SourceError,
-    reason="Enricher._commit calls rewind and committed while the brokers are still away, and ends with their error",
-)
 def test_brokers_that_are_away_for_longer_than_a_commit_is_tried_are_waited_for(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_bytes(b"".join(line + b"\n" for line in LINES))
