@@ -9,10 +9,10 @@ INSTALL := --no-deps --require-hashes -r requirements-dev.lock
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test campaign lint lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv from the lock file
 
@@ -31,6 +31,9 @@ demo: setup  ## run the whole life cycle (LOG=FILE for your own log, BACKEND=rea
 
 test: setup  ## run every test (real Kafka and Elasticsearch where Java and Maven are)
 	$(BIN)/python -m pytest
+
+campaign: setup  ## run the short fault campaign on servers of its own (minutes)
+	$(BIN)/python -m pytest -m campaign tests/integration/test_campaign_short.py
 
 lint: setup  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

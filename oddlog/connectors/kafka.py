@@ -142,6 +142,7 @@ class KafkaSource:
                         raise
                     log.info("the group does not take the commit yet, it is tried again: %s", type(error).__name__)
             self.keep_alive()
+            time.sleep(SLICE_SECONDS)
 
     def committed(self, partition: Partition) -> int | None:
         """The committed offset, or None before the first commit (of this epoch).
@@ -263,6 +264,10 @@ class KafkaSource:
         settle. It fetches nothing meanwhile, so waiting inside loses nothing.
         """
         coordinator = self._consumer._coordinator
+        if coordinator.rebalance_in_progress():
+            # A second join that overlaps the end of a first can leave the client between joined and synced, with
+            # nothing asked of it any more: it would refuse every commit from then on.
+            coordinator.request_rejoin()
         if coordinator.need_rejoin():
             coordinator.poll(timeout_ms=CALL_MS)
 

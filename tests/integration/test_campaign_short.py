@@ -13,7 +13,7 @@ from benchmarks.campaign.report import remarks, table
 from benchmarks.campaign.run import run_campaign
 from oddlog import stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(1_200)]
+pytestmark = [pytest.mark.campaign, pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(1_200)]
 
 SEED = 1
 RECORDS = 20_000
