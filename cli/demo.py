@@ -6,7 +6,9 @@ import datetime as dt
 import json as json_
 import logging
 import shutil
+import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -55,6 +57,8 @@ def demo(
     json: Json = False,
 ) -> None:
     """Traffic -> pending -> three models -> gates -> champion -> BentoML -> backfill -> live scores -> drift."""
+    # Asked to end, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with ExitStack() as cleanup:
         story = Demo(settings_from(config, train={"seed": seed}), backend, cleanup)
         summary = story.run(log, lines, seed)
