@@ -23,6 +23,7 @@ from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.connectors.registry import CHAMPION
 from oddlog.connectors.store import EventQuery, Store
+from oddlog.errors import StoreUnavailable
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import Settings, load
 from oddlog.simulation.traffic import simulate
@@ -146,7 +147,10 @@ def grow(log: Path, lines: list[bytes]) -> None:
 
 def stored(store: Store) -> int:
     store.refresh()
-    return store.count_events(EventQuery()) + store.count_dead()
+    try:
+        return store.count_events(EventQuery()) + store.count_dead()
+    except StoreUnavailable:
+        return 0  # an index that is being made at this moment cannot be searched yet
 
 
 def read(store: Store) -> pl.DataFrame:
