@@ -107,14 +107,14 @@ class PointInTime:
         *,
         with_version: bool = False,
         limit: int | None = None,
-        first_rows: int = _FIRST_ROWS,
+        first_rows: int | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Frames of the columns of `schema`, at most `batch_rows` long, in the order of `sort`.
 
         `first_rows`: length of the first page, from which the next ones' follows by their bytes."""
         fields = [name for name in schema if name != "_id"]
         most = min(batch_rows, _MOST_ROWS)
-        rows, left = min(most, first_rows), limit
+        rows, left = min(most, first_rows or _FIRST_ROWS), limit
         after: list[Any] | None = None
         while left is None or left > 0:
             size = rows if left is None else min(rows, left)
