@@ -219,7 +219,8 @@ class Demo:
 
     def _train(self, store: Store, registry: Registry) -> list[dict[str, Any]]:
         """One run of each algorithm, on one pull of the events."""
-        from training.train import prepare, train_prepared
+        from training.prepare import prepare
+        from training.train import train_prepared
 
         store.refresh()
         runs = []

@@ -26,6 +26,7 @@ from oddlog.scoring.explanation import explain
 from oddlog.scoring.model import Model
 from oddlog.scoring.scorer import Reason
 from oddlog.scoring.threshold import fit_threshold
+from training.fit import typical_of
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -163,7 +164,7 @@ def score_by_itself(
         severities=severity(fit_calibration(scores), scores),
         threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], budget),
         features=data.features,
-        typical=dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True)),
+        typical=typical_of(data),
         algorithm=algorithm,
         model=None,
         source=detector,

@@ -1,6 +1,6 @@
 """From a data set to a fitted detector whose graphs are checked: baseline, features, detector, ONNX.
 
-What the model is worth is measured in `evaluate.py`; logging and registering are in `train.py`.
+What the model is worth is measured in `evaluate.py`; what is logged of it is in `record.py`.
 """
 
 from __future__ import annotations
@@ -57,10 +57,15 @@ def fit_baseline(events: pl.DataFrame, fitted: npt.NDArray[np.bool_]) -> Fitted:
     later = FeatureComputer(baseline).compute(events)[~fitted]
     return Fitted(
         baseline=baseline,
-        fit_data=FitData(data.features, data.weights, data.behaviour, data.names),
-        typical=dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True)),
+        fit_data=data,
+        typical=typical_of(data),
         later=later,
     )
+
+
+def typical_of(data: FitData) -> dict[str, float]:
+    """Median of each feature over the fitted rows, by name: what reasons tell an odd value against."""
+    return dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True))
 
 
 def check_graphs(detector: Detector, model: Model, features: Matrix) -> GraphCheck:

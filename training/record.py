@@ -21,11 +21,11 @@ from training import figures
 from training.card import describe
 from training.evaluate import ATTACK, UNKNOWN, Labelled, Planted, Quality, quality_of, truth_of
 from training.fit import GraphCheck
+from training.prepare import Prepared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from training.train import Prepared
 
 GRAPH_TAG = "graph_difference"
 """Largest difference of a score between graph and reference: the reference itself is not kept, so a gate asks this."""

@@ -1,4 +1,4 @@
-"""A training, from the store to a registered candidate. The steps are in the files beside this one.
+"""A training, from prepared events to a registered candidate. The steps are in the files beside this one.
 
 with prepare(settings) as prepared:  # read once, fit the baseline once
     for algorithm in NAMES:
@@ -7,11 +7,8 @@ with prepare(settings) as prepared:  # read once, fit the baseline once
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.by_url import open_registry
 from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
 from oddlog.detectors.catalogue import create
@@ -31,29 +28,10 @@ from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
 from oddlog.scoring.threshold import alerts_per_day, fit_threshold, parse_budget
 from oddlog.settings import Settings
-from training.dataset import Dataset, Split, pull, split_by_time
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
-from training.fit import Fitted, check_graphs, fit_baseline
-from training.planting import PlantedEvents, plant_scenarios
+from training.fit import check_graphs
+from training.prepare import Prepared, Progress, prepare, timed
 from training.record import Outcome, training_run
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What every algorithm shares: the events, their split, baseline and features, and the planted attacks."""
-
-    dataset: Dataset
-    split: Split
-    fitted: Fitted
-    later: pl.DataFrame
-    """Events from the boundary on (training/dataset.py COLUMNS), row by row with `fitted.later`."""
-    planted: PlantedEvents
-    planted_features: npt.NDArray[np.float32]
-    """Float32, row by row with `planted.events`."""
-    seconds: dict[str, float]
-    """By step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,52 +46,6 @@ class TrainResult:
     model_digest: str
     dataset_digest: str
     events: int
-
-
-@contextlib.contextmanager
-def prepare(
-    settings: Settings,
-    *,
-    since: dt.datetime | None = None,
-    until: dt.datetime | None = None,
-    store: Store | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Prepared]:
-    """Pull a period of events (half-open; default: all), split it, fit the baseline, plant the scenarios.
-
-    The snapshot lies in a temporary folder until the end of the `with`; trainings log it. Raises UsageError where
-    there are too few events, StoreError.
-    """
-    tell = progress or (lambda _: None)
-    seconds: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="oddlog-train-") as folder:
-        with _timed(seconds, "pull"), _opened(settings, store) as opened:
-            tell("reading events from the store")
-            dataset = pull(
-                opened,
-                url=settings.store.url,
-                folder=Path(folder),
-                since=since,
-                until=until,
-                min_events=settings.train.min_events,
-            )
-        split = split_by_time(dataset.events, settings.train.fit_share)
-        with _timed(seconds, "baseline"):
-            tell(f"fitting the baseline on {int(split.fitted.sum()):,} of {dataset.events.height:,} events")
-            fitted = fit_baseline(dataset.events, split.fitted)
-        with _timed(seconds, "plant"):
-            tell("planting attack scenarios into the later events")
-            planted = plant_scenarios(dataset.events, since=split.boundary, seed=settings.train.seed)
-            features = planted.features(fitted.baseline)
-        yield Prepared(
-            dataset=dataset,
-            split=split,
-            fitted=fitted,
-            later=dataset.events.filter(pl.Series(~split.fitted)),
-            planted=planted,
-            planted_features=features,
-            seconds=seconds,
-        )
 
 
 def train_prepared(
@@ -133,16 +65,16 @@ def train_prepared(
     clients, times = later["source.address"], later["@timestamp"]
     budget = parse_budget(options.budget)
 
-    with _timed(seconds, "fit"):
+    with timed(seconds, "fit"):
         tell(f"fitting {algorithm}")
         detector = create(algorithm).fit(prepared.fitted.fit_data, seed=options.seed)
-    with _timed(seconds, "calibrate"):
+    with timed(seconds, "calibrate"):
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)
         threshold = fit_threshold(scores, clients, times, budget)
         calibration = fit_calibration(scores)
     with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
-        with _timed(seconds, "compile"):
+        with timed(seconds, "compile"):
             tell(f"compiling {algorithm} to ONNX, and checking it row by row")
             artifact = Path(folder) / "model"
             card = write_artifact(
@@ -160,10 +92,10 @@ def train_prepared(
             )
             model = Model.load(artifact)
             check = check_graphs(detector, model, np.concatenate([features, prepared.planted_features]))
-        with _timed(seconds, "evaluate"):
+        with timed(seconds, "evaluate"):
             tell(f"evaluating {algorithm}")
             outcome = _evaluate(prepared, model, threshold, budget)
-        with _timed(seconds, "log"):
+        with timed(seconds, "log"):
             tell(f"logging {algorithm} to MLflow")
             run = training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
             version = log_training(settings.registry, run)
@@ -245,22 +177,3 @@ def _dataset_info(prepared: Prepared) -> DatasetInfo:
         clients=dataset.events["source.address"].n_unique(),
         source=dataset.source,
     )
-
-
-@contextlib.contextmanager
-def _opened(settings: Settings, store: Store | None) -> Iterator[Store]:
-    if store is not None:
-        yield store
-        return
-    opened = open_store(settings.store)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[step] = round(time.monotonic() - started, 3)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from oddlog.errors import UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from oddlog.connectors.registry import Registry
     from oddlog.connectors.source import Source
     from oddlog.connectors.store import Store
@@ -52,6 +55,11 @@ def open_store(settings: StoreSettings) -> Store:
         expected="http(s)://elasticsearch:9200 or sqlite:///mlruns/oddlog.sqlite",
         mend="set ODDLOG_STORE__URL, or [store] url in oddlog.toml",
     )
+
+
+def using_store(settings: StoreSettings, store: Store | None = None) -> AbstractContextManager[Store]:
+    """For a `with`: a store that somebody else holds open, or else the one that `settings` name, closed at its end."""
+    return nullcontext(store) if store is not None else closing(open_store(settings))
 
 
 def open_registry(settings: RegistrySettings) -> Registry:

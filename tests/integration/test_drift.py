@@ -30,7 +30,8 @@ from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import DriftSettings, RegistrySettings, Settings, StoreSettings
 from oddlog.simulation.traffic import simulate
 from serving.documents import pending_events, scored_events
-from training.train import prepare, train_prepared
+from training.prepare import prepare
+from training.train import train_prepared
 
 NAMES = list(FEATURE_NAMES)
 DAYS, PER_DAY = 6, 4_000

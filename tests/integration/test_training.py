@@ -26,9 +26,10 @@ from oddlog.features.compute import FeatureComputer
 from oddlog.scoring.model import Model
 from oddlog.settings import Settings
 from oddlog.simulation import simulate
+from training.prepare import prepare
 from training.promote import decide, promote, rollback
 from training.record import GRAPH_TAG
-from training.train import TrainResult, prepare, train, train_prepared
+from training.train import TrainResult, train, train_prepared
 
 LINES, DAYS = 6_000, 3
 EASY = "[data]\nmin_events = 200\n[schema]\n[graph]\nmax_difference = 1e-3\n[golden]\nmax_difference = 1e-3\n"
