@@ -160,19 +160,14 @@ def _too_few(store: Store, rows: int, needed: int, since: dt.datetime | None, un
         )
     found = f"{rows:,} {_period(since, until) if since or until else 'events'} to train on"
     if since or until:
-        first, last = _held(store)
-        found += f"; the store holds {held:,}, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+        found += f"; the store holds {held:,}"
+        if (ends := store.time_range(EventQuery())) is not None:
+            found += f", from {ends[0]:%Y-%m-%d %H:%M:%S} to {ends[1]:%Y-%m-%d %H:%M:%S} UTC"
     return UsageError(
         found,
         expected=f"at least {needed:,} (setting train.min_events)",
         mend="a longer period (--since, --until), more events (oddlog enrich), or ODDLOG_TRAIN__MIN_EVENTS",
     )
-
-
-def _held(store: Store) -> tuple[dt.datetime, dt.datetime]:
-    """The times of the first and last event in the store."""
-    ends = [_ends(f) for f in store.read_events(EventQuery(), columns=["@timestamp"]) if f.height]
-    return min(first for first, _ in ends), max(last for _, last in ends)
 
 
 def _ends(events: pl.DataFrame) -> tuple[dt.datetime, dt.datetime]:

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.by_url import open_registry, using_store
 from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion, Registry
 from oddlog.connectors.store import Store
 from oddlog.errors import CheckFailed, OutsideError, UsageError
 from oddlog.scoring.threshold import parse_budget
 from oddlog.settings import Settings
-from training.gates import Evidence, Gates, Verdict, judge, load_gates, passed
+from training.gates import Evidence, Gates, judge, load_gates
 from training.judge import Bench, collect, load
-from training.verdicts import write_report
+from training.verdicts import Judged, write_report
 
 STATUS = "status"
 CANDIDATE, REJECTED, OUTRANKED = "candidate", "rejected", "outranked"
@@ -33,20 +33,6 @@ MOST_CANDIDATES = 12
 TIE = 3  # decimals of average precision: what differs by less is a tie, and the newer version wins
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate, what was measured of it, and what the gates said; no verdicts where it was not its turn."""
-
-    version: ModelVersion
-    evidence: Evidence
-    verdicts: list[Verdict]
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gates were asked, and none said no."""
-        return bool(self.verdicts) and passed(self.verdicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ def decide(
     tell = progress or (lambda _: None)
     gates = load_gates(settings.promote.gates)
     registry = registry or open_registry(settings.registry)
-    with _opened(settings, store) as opened, _lock(settings, opened) as prolong:
+    with using_store(settings.store, store) as opened, _lock(settings, opened) as prolong:
         candidates = _candidates(settings, registry, candidate)
         champion = registry.by_alias(CHAMPION)
         judged, period = _judge(settings, opened, registry, gates, candidates, champion, tell)
@@ -160,7 +146,7 @@ def rollback(settings: Settings, *, store: Store | None = None, registry: Regist
 
     Raises UsageError where there is no previous one, OutsideError while a promotion is at work."""
     registry = registry or open_registry(settings.registry)
-    with _opened(settings, store) as opened, _lock(settings, opened):
+    with using_store(settings.store, store) as opened, _lock(settings, opened):
         champion, previous = registry.by_alias(CHAMPION), registry.by_alias(PREVIOUS)
         if champion is None or previous is None or champion.version == previous.version:
             found = f"the champion is version {champion.version}" if champion else "there is no champion"
@@ -309,18 +295,6 @@ def _lock(settings: Settings, store: Store) -> Iterator[Callable[[], None]]:
         yield take
     finally:
         store.release_lock(name, holder)
-
-
-@contextlib.contextmanager
-def _opened(settings: Settings, store: Store | None) -> Iterator[Store]:
-    if store is not None:
-        yield store
-        return
-    opened = open_store(settings.store)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def _now() -> str:

@@ -1,15 +1,29 @@
-"""The report of a promotion, Markdown: who was judged, on what, gate by gate, and what follows. It decides nothing."""
+"""Judged candidates, and the Markdown report of them: on what, gate by gate, and what follows. Nothing is decided."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.promote import Judged
+from oddlog.connectors.registry import ModelVersion
+from training.gates import Evidence, Verdict, passed
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate, what was measured of it, and what the gates said; no verdicts where it was not its turn."""
+
+    version: ModelVersion
+    evidence: Evidence
+    verdicts: list[Verdict]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gates were asked, and none said no."""
+        return bool(self.verdicts) and passed(self.verdicts)
 
 
 def write_report(
