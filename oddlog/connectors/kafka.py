@@ -1,4 +1,5 @@
-"""Source of records from a Kafka topic, as a member of a consumer group. Producing is in `kafka_producer.py`.
+"""Source of records from a Kafka topic, as a member of a consumer group. Producing is in `kafka_producer.py`, what
+the group changes in `kafka_assignment.py`, whether the topic is there and the same in `kafka_topic.py`.
 
 Delivery: at least once. Nothing is committed but by `commit`; a record is read again after a restart, a lost
 membership or a `rewind` unless it was committed. Nothing is skipped in silence: a committed position that the
@@ -8,16 +9,17 @@ topic does not hold any more ends in SourceEpochError. One thread at a time may 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from oddlog.connectors.kafka_assignment import AssignmentChanges, RebalanceListener
 from oddlog.connectors.kafka_connection import connection, failing, kafka_address
-from oddlog.connectors.kafka_position import Stamp, resume_point, topic_was_made_anew
+from oddlog.connectors.kafka_position import resume_point
+from oddlog.connectors.kafka_topic import ConsumedTopic
 from oddlog.connectors.source import Poll
 from oddlog.errors import SourceError
 from oddlog.events.record import Partition, Records
@@ -35,8 +37,6 @@ COMMIT_SECONDS = 30.0
 """How long a commit is tried again while the group rebalances."""
 ASK_SECONDS = 60.0
 """How long a question about positions is asked again while brokers are away: they may be restarting."""
-TOPIC_SECONDS = 5.0
-"""How long a topic may be unknown to the broker before it counts as missing: a new one is for a moment."""
 STALLED_SECONDS = 60.0
 """A replay that gets no further for so long gives up."""
 REPLAY_RECORDS = 8_192
@@ -73,15 +73,16 @@ class KafkaSource:
                 heartbeat_interval_ms=settings.session_timeout_ms // 3,
                 **self._client,
             )
-        self._changes = _Changes()
+        self._changes = AssignmentChanges()
         self._flowing: set[TopicPartition] = set()
         self._began: dict[TopicPartition, int] = {}
-        self._checked_at = self._alive_at = time.monotonic()
+        self._alive_at = time.monotonic()
         try:
-            self._require_topic()
-            self._stamp = Stamp(self._epoch, self._topic_id())
+            self._topic = ConsumedTopic(self._consumer, self._address, self._epoch)
             with failing(self._address, "subscribing to"):
-                self._consumer.subscribe([self._address.topic], listener=_Listener(self._consumer, self._changes))
+                self._consumer.subscribe(
+                    [self._address.topic], listener=RebalanceListener(self._consumer, self._changes)
+                )
         except BaseException:
             self._consumer.close(autocommit=False)
             raise
@@ -101,7 +102,7 @@ class KafkaSource:
                 self._began.pop(tp, None)
             if batches or revoked or assigned or left <= 0:
                 break
-            self._watch_topic()
+            self._topic.watch()
         return Poll(
             records=self._records({tp: batch for tp, batch in batches.items() if tp in self._flowing}),
             assigned=[self._partition(tp) for tp in sorted(assigned)],
@@ -126,11 +127,11 @@ class KafkaSource:
         Partitions that are not ours any more are left out: their new owner reads those records again. Raises
         SourceError when the group does not take the commit within 30 seconds, SourceEpochError when the topic
         was deleted and made anew meanwhile."""
-        self._check_topic_id()
+        self._topic.check()
         offsets = {self._tp(partition): offset for partition, offset in next_offsets.items()}
         deadline = time.monotonic() + COMMIT_SECONDS
         while offsets := {tp: offset for tp, offset in offsets.items() if self._owned(tp)}:
-            marked = {tp: OffsetAndMetadata(offset, str(self._stamp), -1) for tp, offset in offsets.items()}
+            marked = {tp: OffsetAndMetadata(offset, str(self._topic.stamp), -1) for tp, offset in offsets.items()}
             with failing(self._address, "committing to"):
                 try:
                     self._consumer.commit(marked, timeout_ms=CALL_MS)
@@ -148,11 +149,11 @@ class KafkaSource:
         """The committed offset, or None before the first commit (of this epoch).
 
         Raises SourceEpochError where it does not fit what the topic holds now."""
-        self._check_topic_id()
+        self._topic.check()
         tp = self._tp(partition)
         return self._asked(
             "asking for the committed position in",
-            lambda: resume_point(self._consumer, tp, self._stamp, self._address),
+            lambda: resume_point(self._consumer, tp, self._topic.stamp, self._address),
         )
 
     def replay(
@@ -241,7 +242,7 @@ class KafkaSource:
                 )
                 if fetched:
                     # Fetches name the topic, not its id: these may be another topic's records by now.
-                    self._check_topic_id()
+                    self._topic.check()
                 return fetched
             except errors.NoOffsetForPartitionError as error:
                 # Just assigned and never committed. The client wants some position; `start` sets the right one.
@@ -250,9 +251,9 @@ class KafkaSource:
                     self._consumer.seek(tp, offset)
             except (errors.OffsetOutOfRangeError, errors.LogTruncationError):
                 # Read on to nowhere: retention or deletion has passed us while we ran.
-                self._check_topic_id()
+                self._topic.check()
                 for tp in self._flowing & self._consumer.assignment():
-                    resume_point(self._consumer, tp, self._stamp, self._address)
+                    resume_point(self._consumer, tp, self._topic.stamp, self._address)
                 raise
         return {}
 
@@ -299,43 +300,6 @@ class KafkaSource:
         """Whether the caller holds it: assigned, reported, and not revoked since."""
         return tp in self._consumer.assignment() and self._changes.holds(tp)
 
-    # the topic
-
-    def _require_topic(self) -> None:
-        deadline = time.monotonic() + TOPIC_SECONDS
-        with failing(self._address, "looking for"):
-            while not self._consumer.partitions_for_topic(self._address.topic):
-                if time.monotonic() > deadline:
-                    raise self._no_topic(self._consumer.topics())
-                time.sleep(0.1)
-
-    def _no_topic(self, others: Iterable[str]) -> SourceError:
-        names = sorted(others)
-        there = f"; there are: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
-        return SourceError(
-            f"there is no topic {self._address.topic!r} at {', '.join(self._address.servers)}{there}",
-            expected="the topic that source.url names",
-            mend=f"oddlog ship FILE --to {self._address.url} --partitions 4",
-        )
-
-    def _topic_id(self) -> str:
-        """The broker's own id of the topic, "" where it is too old to have one: a topic made anew has another."""
-        return str(self._consumer._cluster.topic_id(self._address.topic) or "")
-
-    def _check_topic_id(self) -> None:
-        now = self._topic_id()
-        if now and self._stamp.topic_id and now != self._stamp.topic_id:
-            raise topic_was_made_anew(self._address, self._epoch, "its id has changed")
-
-    def _watch_topic(self) -> None:
-        """Notice, while nothing comes, that the topic itself has gone."""
-        if time.monotonic() - self._checked_at < TOPIC_SECONDS:
-            return
-        self._checked_at = time.monotonic()
-        self._check_topic_id()
-        if not self._consumer._cluster.partitions_for_topic(self._address.topic):
-            self._require_topic()
-
     # records
 
     def _records(self, batches: Mapping[TopicPartition, list[Any]]) -> Records:
@@ -367,52 +331,3 @@ _REBALANCING = (
     errors.UnknownMemberIdError,
     errors.KafkaTimeoutError,
 )
-
-
-class _Changes:
-    """What the group has changed since the caller was last told. Written by the client's IO thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: set[TopicPartition] = set()
-        self._gone: set[TopicPartition] = set()
-
-    def gone(self, partitions: Iterable[TopicPartition]) -> None:
-        """Revoked or lost."""
-        with self._lock:
-            self._gone.update(partitions)
-
-    def holds(self, tp: TopicPartition) -> bool:
-        """Whether the caller was told of it, and it has not gone since (even if it came back)."""
-        with self._lock:
-            return tp in self._told and tp not in self._gone
-
-    def take(self, assignment: Iterable[TopicPartition]) -> tuple[set[TopicPartition], set[TopicPartition]]:
-        """(gone, new) since the last call; one that went and came back is in both."""
-        with self._lock:
-            gone = self._gone & self._told
-            self._gone.clear()
-            self._told -= gone
-            new = set(assignment) - self._told
-            self._told |= new
-            return gone, new
-
-
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs on the client's IO thread: records and pauses, and never waits, commits or raises."""
-
-    def __init__(self, consumer: Any, changes: _Changes) -> None:
-        self._consumer = consumer
-        self._changes = changes
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Nothing flows until the caller has restored what belongs to the partition."""
-        self._consumer.pause(*assigned)
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Taken away in good order; the caller commits batch by batch, so nothing is owed here."""
-        self._changes.gone(revoked)
-
-    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        """Taken away after our membership ended: somebody else may be reading them already."""
-        self._changes.gone(lost)

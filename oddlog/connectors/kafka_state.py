@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from kafka import KafkaConsumer, TopicPartition
 
 from oddlog.connectors.kafka_connection import connection, failing, kafka_address
 from oddlog.connectors.kafka_position import Stamp, resume_point
+from oddlog.connectors.kafka_topic import partitions_of, topic_id
 from oddlog.connectors.source_state import PartitionState
 from oddlog.errors import SourceEpochError
 from oddlog.events.record import Partition
@@ -34,14 +34,12 @@ def topic_state(settings: SourceSettings) -> list[PartitionState]:
         consumer = KafkaConsumer(group_id=settings.group, **client)
     try:
         with failing(address, "looking at"):
-            deadline = time.monotonic() + TOPIC_SECONDS
-            while not (numbers := consumer.partitions_for_topic(address.topic)):
-                if time.monotonic() > deadline:
-                    return []
-                time.sleep(0.1)
+            numbers = partitions_of(consumer, address.topic, within=TOPIC_SECONDS)
+            if not numbers:
+                return []
             parts = [TopicPartition(address.topic, number) for number in sorted(numbers)]
             begins, ends = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
-            stamp = Stamp(settings.epoch, str(consumer._cluster.topic_id(address.topic) or ""))
+            stamp = Stamp(settings.epoch, topic_id(consumer, address.topic))
             found = []
             for tp in parts:
                 committed, problem = None, None
