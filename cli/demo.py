@@ -20,6 +20,7 @@ import typer
 
 from cli.console import Config, Json, emit_json, err, settings_from, verb
 from oddlog.errors import UsageError
+from oddlog.whole_file import whole_file
 
 if TYPE_CHECKING:
     from oddlog.connectors.registry import Registry
@@ -136,10 +137,8 @@ class Demo:
             "drift": drift,
             "seconds": self.seconds | {"total": round(time.monotonic() - started, 1)},
         }
-        target = HOME / "summary.json"
-        beside = target.with_suffix(".json.new")
-        beside.write_text(json_.dumps(summary, indent=2, default=str) + "\n")
-        beside.replace(target)
+        with whole_file(HOME / "summary.json") as beside:
+            beside.write_text(json_.dumps(summary, indent=2, default=str) + "\n")
         return summary
 
     @contextmanager

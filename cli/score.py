@@ -12,6 +12,7 @@ import typer
 from cli.console import Config, Json, RegistryUrl, emit_json, out, settings_from, verb
 from cli.stages import shares
 from oddlog.errors import UsageError
+from oddlog.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,14 +133,11 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, str, int | None]]:
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.part")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", expected="a file that may be written") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _tell(scored: ScoredLog, findings: Findings, file: str, html: Path | None) -> None:

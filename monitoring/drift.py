@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
 from oddlog.scoring.card import DatasetInfo
 from oddlog.settings import Settings
+from oddlog.whole_file import whole_file
 
 WHOLE_DAY = dt.timedelta(hours=22)
 """A period shorter than this lacks a part of the day."""
@@ -217,11 +216,9 @@ def _json(result: DriftResult) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader of the report never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _iso(time: dt.datetime) -> str:

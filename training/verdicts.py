@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from oddlog.connectors.registry import ModelVersion
+from oddlog.whole_file import whole_file
 from training.gates import Evidence, Verdict, passed
 
 
@@ -40,9 +40,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     named = f"v{promoted}" if promoted else "none"
     path = folder / f"{now:%Y%m%dT%H%M%S%f}Z-{named}.md"
-    beside = path.with_suffix(".new")
-    beside.write_text(_report(judged, promoted, replaced, period, now, dry_run=dry_run), encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        beside.write_text(_report(judged, promoted, replaced, period, now, dry_run=dry_run), encoding="utf-8")
     return path
 
 
