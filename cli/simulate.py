@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,14 +13,15 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Json, emit_json, err, out, show_table, verb
+from cli.console import Json, emit_json, out, show_table, verb
+from cli.stages import shares
 from oddlog.errors import UsageError
+from oddlog.whole_file import whole_file
 
 if TYPE_CHECKING:
     import polars as pl
 
 _CHUNK = 100_000
-_PATIENCE_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -80,11 +80,12 @@ def simulate(
     from oddlog.simulation.traffic import START
     from oddlog.simulation.traffic import simulate as run
 
-    with _bar() as tell:
+    with shares() as tell:
         made = run(
             seed=seed, start=START if start is None else _moment(start), lines=lines, days=days,
             lines_per_day=rate, release_after=release_after, attacks=_scenarios(attacks),
-            attack_share=attack_share, attacks_after=attacks_after, progress=tell,
+            attack_share=attack_share, attacks_after=attacks_after,
+            progress=lambda what, share: tell(f"simulating {what}", share),
         )  # fmt: skip
     try:
         # Labels first: whoever waits for the log finds them there.
@@ -151,13 +152,8 @@ def _write(path: Path, column: pl.Series) -> None:
         with path.open("wb") as target:
             target.writelines(_chunks(column))
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with _packed(beside, path.suffix == ".gz") as target:
-            target.writelines(_chunks(column))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, _packed(beside, path.suffix == ".gz") as target:
+        target.writelines(_chunks(column))
 
 
 @contextmanager
@@ -179,27 +175,3 @@ def _print(column: pl.Series) -> None:
     except BrokenPipeError:
         # `| head` has seen enough; Python would complain once more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """A progress bar on standard error, from the moment it takes longer than two seconds."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    begun = time.monotonic()
-    progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True)
-    task = progress.add_task("simulating", total=1.0)
-    shown = False
-
-    def tell(what: str, share: float) -> None:
-        nonlocal shown
-        if not shown and err.is_terminal and time.monotonic() - begun > _PATIENCE_S:
-            progress.start()
-            shown = True
-        progress.update(task, description=f"simulating {what}", completed=share)
-
-    try:
-        yield tell
-    finally:
-        if shown:
-            progress.stop()
