@@ -36,8 +36,8 @@ def timeline(scored: ScoredLog) -> str:
     def titled(counts: Counts, what: str) -> Callable[[int], str]:
         return lambda i: f"{_moment(first + i * step)}: {counts[i]:,} {what}"
 
-    drawn.bars(everything, TOP, half - TOP, lambda _: "all", titled(everything, "requests"), log=True)
-    drawn.bars(odd, half + 12, height - BOTTOM - half - 12, lambda _: "odd", titled(odd, "odd requests"), log=True)
+    drawn.bars(everything, TOP, half - TOP, lambda _: "all", titled(everything, "requests"))
+    drawn.bars(odd, half + 12, height - BOTTOM - half - 12, lambda _: "odd", titled(odd, "odd requests"))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         at = first + round(share * (bins - 1)) * step
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
@@ -57,7 +57,7 @@ def distribution(scored: ScoredLog) -> str:
     limit = scored.threshold.value
     drawn.bars(
         counts, TOP, height - BOTTOM - TOP, lambda i: "odd" if edges[i] >= limit else "all",
-        lambda i: f"score {edges[i]:.3g} to {edges[i + 1]:.3g}: {counts[i]:,} events", log=True,
+        lambda i: f"score {edges[i]:.3g} to {edges[i + 1]:.3g}: {counts[i]:,} events",
     )  # fmt: skip
     if low <= limit <= high:
         drawn.line(LEFT + (limit - low) / (high - low) * (width - LEFT - RIGHT), "limit")
@@ -78,15 +78,13 @@ class _Chart:
         return LEFT + place / bins * (self._width - LEFT - RIGHT)
 
     def bars(
-        self, counts: Counts, top: float, height: float, style: Callable[[int], str], title: Callable[[int], str],
-        *, log: bool = False,
-    ) -> None:  # fmt: skip
-        """Bars of `counts` between `top` and `top + height`, with the highest count at the axis."""
+        self, counts: Counts, top: float, height: float, style: Callable[[int], str], title: Callable[[int], str]
+    ) -> None:
+        """Bars of `counts` between `top` and `top + height` on a log scale, with the highest count at the axis."""
         most = int(counts.max(initial=0))
-        scale = math.log1p(most) if log else float(most)
+        scale = math.log1p(most)
         for i in np.flatnonzero(counts).tolist():
-            value = math.log1p(int(counts[i])) if log else float(counts[i])
-            tall = max(value / scale * height, 1.0)
+            tall = max(math.log1p(int(counts[i])) / scale * height, 1.0)
             left, right = self.x(float(i), len(counts)), self.x(float(i) + 1, len(counts))
             self._marks.append(
                 f'<rect class="{style(i)}" x="{left:.1f}" y="{top + height - tall:.1f}" '

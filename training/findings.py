@@ -113,19 +113,8 @@ def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
         alerts=odd.select("client", pl.col("time").dt.truncate("1h")).n_unique(),
         groups=groups.filter(pl.col("anomalies") > 0).height,
         oddest_clients=[
-            OddClient(
-                client=one["client"],
-                requests=one["requests"],
-                anomalies=one["anomalies"],
-                alerts=one["alerts"],
-                since=one["since"],
-                until=one["until"],
-                alike=one["alike"],
-                alike_clients=one["alike_clients"],
-                alike_anomalies=one["alike_anomalies"],
-                oddest=described[one["row"]],
-            )
-            for one in chosen.iter_rows(named=True)
+            OddClient(**one, oddest=described[row])
+            for row, one in zip(chosen["row"], chosen.drop("row").iter_rows(named=True), strict=True)
         ],
         oddest_events=[described[row] for row in shown],
         novel_events=_describe(frame, novel_shown, novel_reasons(scored, novel[chosen_novel], z[chosen_novel])),
@@ -221,7 +210,8 @@ def _frame(scored: ScoredLog) -> pl.DataFrame:
 def _groups(frame: pl.DataFrame) -> pl.DataFrame:
     """One row a group of clients with equal sets of path templates among their odd requests, oddest group first.
 
-    A client without an odd request is judged by its oddest one.
+    Columns: the fields of OddClient; for `oddest` its `row`. A client without an odd request is judged by its oddest
+    one.
     """
     oddest = pl.col("score").arg_max()
     hour = pl.col("time").dt.truncate("1h")
@@ -253,6 +243,7 @@ def _groups(frame: pl.DataFrame) -> pl.DataFrame:
             alike_anomalies=pl.col("anomalies").sum() - pl.col("anomalies").first(),
         )
         .sort("score", "anomalies", descending=True, maintain_order=True)
+        .drop("behaviour", "score")
     )
 
 
@@ -270,22 +261,13 @@ def _describe(frame: pl.DataFrame, rows: Sequence[int], reasons_of: Sequence[lis
     alike = odd.with_columns(template=_templates(odd)).with_columns(alike=pl.col("odd").sum().over("template"))
     counts = dict(alike.select("row", "alike").iter_rows())
     places: Rows = np.asarray(rows, dtype=np.intp)
+    told = frame[places].select(
+        "line", "time", "client", "method", "url", "status", "user_agent",
+        pl.col("score").round(6), pl.col("severity").round(4), is_anomaly="odd",
+    )  # fmt: skip
     return [
-        OddEvent(
-            line=one["line"],
-            time=one["time"],
-            client=one["client"],
-            method=one["method"],
-            url=one["url"],
-            status=one["status"],
-            user_agent=one["user_agent"],
-            score=round(one["score"], 6),
-            severity=round(one["severity"], 4),
-            is_anomaly=one["odd"],
-            alike=int(counts[one["row"]]),
-            reasons=reasons,
-        )
-        for one, reasons in zip(frame[places].iter_rows(named=True), reasons_of, strict=True)
+        OddEvent(**one, alike=int(counts[row]), reasons=reasons)
+        for row, one, reasons in zip(rows, told.iter_rows(named=True), reasons_of, strict=True)
     ]
 
 
