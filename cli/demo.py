@@ -106,7 +106,7 @@ class Demo:
 
         with self._step("first_part", f"{first:,} lines arrive; there is no model yet, so they are written as pending"):
             self._ship(raw[:first], labels and labels[:first])
-            before = self._enrich(scorer_is_up=False)
+            before = self._enrich()
         with self._step("train", f"training {', '.join(ALGORITHMS)}: three runs in MLflow"):
             runs = self._train(store, registry)
         with self._step("promote", "gates, then the alias champion"):
@@ -117,7 +117,7 @@ class Demo:
             backfilled = self._backfill(store)
         with self._step("second_part", f"{len(raw) - first:,} lines arrive, and are scored live"):
             self._ship(raw[first:], labels and labels[first:])
-            live = self._enrich(scorer_is_up=True)
+            live = self._enrich()
         with self._step("drift", "the second part against the champion's reference, by Evidently"):
             drift = self._drift(store, registry)
 
@@ -201,7 +201,7 @@ class Demo:
             settings=self._settings.source,
         )
 
-    def _enrich(self, *, scorer_is_up: bool) -> Counts:
+    def _enrich(self) -> Counts:
         """Run the consumer until everything that has arrived is stored."""
         from oddlog.connectors.by_url import open_source, open_store
         from serving.enrich import Enricher
@@ -233,9 +233,9 @@ class Demo:
     def _promote(self, store: Store, registry: Registry) -> dict[str, Any]:
         """Ask the gates. Where they say no to all, the story goes on with the best candidate, and says so."""
         from oddlog.connectors.registry import CHAMPION
-        from training.promote import decide, no_candidate_passed
+        from training.promote import no_candidate_passed, promote
 
-        outcome = decide(self._settings, store=store, registry=registry)
+        outcome = promote(self._settings, store=store, registry=registry)
         refusal = None
         if outcome.promoted is None:
             refusal = no_candidate_passed(outcome).found

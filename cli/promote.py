@@ -42,9 +42,10 @@ def promote(
     settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), promote={"gates": gates})
     start_logging(settings)
     with stages(quiet=json) as tell:
-        from training.promote import decide, no_candidate_passed
+        from training.promote import no_candidate_passed
+        from training.promote import promote as run
 
-        promotion = decide(settings, candidate=candidate, dry_run=dry_run, progress=tell)
+        promotion = run(settings, candidate=candidate, dry_run=dry_run, progress=tell)
     if json:
         emit_json(_document(promotion))
     else:

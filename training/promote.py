@@ -66,25 +66,9 @@ def promote(
     registry: Registry | None = None,
     progress: Progress | None = None,
 ) -> Promotion:
-    """`decide`, where it is an error that no candidate passes. Raises CheckFailed, and what `decide` raises."""
-    promotion = decide(
-        settings, candidate=candidate, dry_run=dry_run, store=store, registry=registry, progress=progress
-    )
-    if promotion.promoted is None:
-        raise no_candidate_passed(promotion)
-    return promotion
-
-
-def decide(
-    settings: Settings,
-    *,
-    candidate: str | None = None,
-    dry_run: bool = False,
-    store: Store | None = None,
-    registry: Registry | None = None,
-    progress: Progress | None = None,
-) -> Promotion:
     """Judge candidates, best first, until one passes every gate; make that one champion.
+
+    Where none passes, `promoted` is None: `no_candidate_passed` is the error that says so.
 
     `candidate` names the only version to judge, whatever its status. `dry_run` writes the report and changes
     nothing else. Candidates that a gate rejects, and those ranked below the promoted one, are candidates no more.
@@ -101,6 +85,9 @@ def decide(
         judged, period = _judge(settings, opened, registry, gates, candidates, champion, tell)
         winner = next((one for one in judged if one.passed), None)
         replaced = champion.version if champion else None
+        if not dry_run:
+            prolong()
+            _unchanged(registry, champion)
         report = write_report(
             settings.promote.reports,
             judged=judged,
@@ -110,8 +97,6 @@ def decide(
             dry_run=dry_run,
         )
         if not dry_run:
-            prolong()
-            _unchanged(registry, champion)
             tell("writing the evidence")
             _record(settings, registry, judged, winner, report)
             if winner is not None:
@@ -264,7 +249,7 @@ def _move(registry: Registry, version: str, champion: ModelVersion | None) -> No
 
 
 def _unchanged(registry: Registry, champion: ModelVersion | None) -> None:
-    """MLflow has no compare-and-set on aliases: look once more, right before they are moved."""
+    """MLflow has no compare-and-set on aliases: look once more, before a report says who is champion."""
     now = registry.by_alias(CHAMPION)
     if (now and now.version) != (champion and champion.version):
         raise OutsideError(

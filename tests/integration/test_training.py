@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.detectors.catalogue import NAMES
-from oddlog.errors import CheckFailed, OutsideError, UsageError
+from oddlog.errors import OutsideError, UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer
@@ -27,7 +28,7 @@ from oddlog.scoring.model import Model
 from oddlog.settings import Settings
 from oddlog.simulation import simulate
 from training.prepare import prepare
-from training.promote import decide, promote, rollback
+from training.promote import no_candidate_passed, promote, rollback
 from training.record import GRAPH_TAG
 from training.train import TrainResult, train, train_prepared
 
@@ -187,7 +188,7 @@ def test_the_best_candidate_becomes_champion_with_evidence(fresh: Place) -> None
 
 def test_a_dry_run_changes_nothing_in_the_registry(fresh: Place) -> None:
     before = fresh.registry.versions()
-    done = decide(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry)
+    done = promote(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry)
     assert done.promoted is not None
     assert done.report.read_text().startswith(f"# Dry run: version {done.promoted} would become champion")
     assert fresh.registry.versions() == before
@@ -197,9 +198,9 @@ def test_a_dry_run_changes_nothing_in_the_registry(fresh: Place) -> None:
 def test_a_gate_that_says_no_rejects_and_leaves_the_champion(fresh: Place, trained: dict[str, TrainResult]) -> None:
     fresh.registry.set_alias(CHAMPION, trained["iforest"].version)
     (fresh.folder / "gates.toml").write_text("[quality]\nmin_average_precision = 1.0")
-    with pytest.raises(CheckFailed, match=r"quality \(average precision") as caught:
-        promote(fresh.settings, store=fresh.store, registry=fresh.registry)
-    assert caught.value.exit_code == 1
+    done = promote(fresh.settings, store=fresh.store, registry=fresh.registry)
+    assert done.promoted is None
+    assert "quality (average precision" in no_candidate_passed(done).found
     champion = fresh.registry.by_alias(CHAMPION)
     assert champion is not None
     assert champion.version == trained["iforest"].version
@@ -214,7 +215,7 @@ def test_a_candidate_is_compared_with_the_champion_on_the_same_events(
 ) -> None:
     fresh.registry.set_alias(CHAMPION, trained["iforest"].version)
     named = trained["surprise"].version
-    done = decide(fresh.settings, candidate=named, dry_run=True, store=fresh.store, registry=fresh.registry)
+    done = promote(fresh.settings, candidate=named, dry_run=True, store=fresh.store, registry=fresh.registry)
     (one,) = done.judged
     assert one.version.version == named
     rival = one.evidence.champion
@@ -281,7 +282,7 @@ def test_a_champion_that_changes_while_candidates_are_judged_stops_the_promotion
 def test_a_broken_artifact_is_a_failed_gate_and_the_next_candidate_is_tried(
     fresh: Place, trained: dict[str, TrainResult], tmp_path: Path
 ) -> None:
-    order = decide(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry).judged
+    order = promote(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry).judged
     best = order[0].version
     client = mlflow_connection.client(fresh.settings.registry)
     source = client.get_model_version(best.name, best.version).source
@@ -301,8 +302,9 @@ def test_a_broken_artifact_is_a_failed_gate_and_the_next_candidate_is_tried(
 
 def test_too_few_later_events_leave_a_candidate_a_candidate(fresh: Place, trained: dict[str, TrainResult]) -> None:
     (fresh.folder / "gates.toml").write_text("[data]\nmin_events = 1_000_000")
-    with pytest.raises(CheckFailed, match=r"data \(1,\d+ events"):
-        promote(fresh.settings, store=fresh.store, registry=fresh.registry)
+    done = promote(fresh.settings, store=fresh.store, registry=fresh.registry)
+    assert done.promoted is None
+    assert re.search(r"data \(1,\d+ events", no_candidate_passed(done).found)
     assert fresh.registry.version(trained["iforest"].version).tags["status"] == "candidate"
 
 
