@@ -6,13 +6,17 @@ Environment: `ODDLOG_<GROUP>__<FIELD>`, as in `ODDLOG_STORE__URL=http://127.0.0.
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -269,22 +273,30 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
         raise UsageError(
             f"the environment has {', '.join(sorted(unknown))}, which no setting reads",
             expected="ODDLOG_<GROUP>__<FIELD>, for example ODDLOG_STORE__URL",
-            mend="oddlog config lists every setting",
+            mend="unset it, or correct its name: without it, oddlog config lists every setting",
         )
     try:
         return Settings(**(flags or {}))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"setting {where}: {first['msg']} (found {first.get('input')!r})"
-            if "password" not in where and "key" not in where
-            else f"setting {where}: {first['msg']}",
-            expected="what `oddlog config` describes",
-            mend="oddlog config",
-        ) from None
-    except (SettingsError, ValueError) as error:
-        raise UsageError(f"settings cannot be read: {error}", expected="TOML, and ODDLOG_<GROUP>__<FIELD>") from None
+        raise _unusable(error) from None
+    except SettingsError as error:
+        raise UsageError(f"the environment cannot be read: {error}", expected="ODDLOG_<GROUP>__<FIELD>") from None
+    except (ValueError, OSError) as error:
+        raise UsageError(f"settings cannot be read from {path}: {error}", expected="a TOML file in UTF-8") from None
+
+
+def _unusable(error: ValidationError) -> UsageError:
+    """The first setting that is wrong. A value that may be a secret, one under a misspelt name too, is not shown."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    mend = f"correct {where} in the settings file, or ODDLOG_{where.upper().replace('.', '__')}, or the flag for it"
+    if first["type"] == "extra_forbidden":
+        group = Settings.model_fields.get(str(first["loc"][0]))
+        known = Settings.model_fields if group is None else _fields(group.annotation)
+        return UsageError(f"there is no setting {where}", expected=f"one of {', '.join(known)}", mend=mend)
+    hidden = len(first["loc"]) == 1 or "password" in where or "key" in where
+    found = "" if hidden else f" (found {without_credentials(repr(first.get('input')))})"
+    return UsageError(f"setting {where}: {first['msg']}{found}", mend=mend)
 
 
 def _known_variable(name: str) -> bool:
@@ -294,10 +306,22 @@ def _known_variable(name: str) -> bool:
     group = Settings.model_fields.get(parts[0])
     if group is None:
         return False
-    annotation = group.annotation
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, BaseModel)
-    return len(parts) == 1 or (len(parts) == 2 and parts[1] in annotation.model_fields)
+    return len(parts) == 1 or (len(parts) == 2 and parts[1] in _fields(group.annotation))
+
+
+def _fields(group: Any) -> Mapping[str, FieldInfo]:
+    assert isinstance(group, type)
+    assert issubclass(group, BaseModel)
+    return group.model_fields
+
+
+def without_credentials(text: str) -> str:
+    """A text with every URL in it shown without user and password.
+
+    >>> without_credentials("no answer from https://me:hunter2@mlflow:5000/health")
+    'no answer from https://mlflow:5000/health'
+    """
+    return re.sub(r"(?<=://)[^/\s@]+@", "", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,18 +336,15 @@ class SettingLine:
 
 def describe(settings: Settings, flags: Mapping[str, Any] | None = None) -> Iterator[SettingLine]:
     """Every setting in force, with its origin: `flag`, `environment`, the file's name, or `default`."""
-    import tomllib
-
     path = config_file()
-    in_file = tomllib.loads(path.read_text()) if path is not None else {}
-    environment = {name.lower() for name in os.environ}
+    in_file = tomllib.loads(path.read_text(encoding="utf-8")) if path is not None else {}
     for group_name in Settings.model_fields:
         group = getattr(settings, group_name)
+        in_environment = _in_environment(group_name)
         for field_name, field in type(group).model_fields.items():
-            variable = f"oddlog_{group_name}__{field_name}"
             if field_name in (flags or {}).get(group_name, {}):
                 origin = "flag"
-            elif variable in environment:
+            elif field_name in in_environment:
                 origin = "environment"
             elif field_name in in_file.get(group_name, {}):
                 origin = str(path)
@@ -332,7 +353,17 @@ def describe(settings: Settings, flags: Mapping[str, Any] | None = None) -> Iter
             value = getattr(group, field_name)
             yield SettingLine(
                 name=f"{group_name}.{field_name}",
-                value="" if value is None else str(value),
+                value="" if value is None else without_credentials(str(value)),
                 origin=origin,
                 meaning=" ".join((field.description or "").split()),
             )
+
+
+def _in_environment(group: str) -> set[str]:
+    """Fields of a group that have a variable of their own, or stand in the JSON of the whole group's."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        whole, _, field = name.lower().partition("__")
+        if whole == f"oddlog_{group}":
+            found.update([field] if field else json.loads(value))
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pyarrow import parquet
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
 from oddlog.events.schema import EVENT_SCHEMA, POSITION_ORDER
+from oddlog.settings import without_credentials
 
 COLUMNS: tuple[str, ...] = (
     "_id",
@@ -94,7 +94,7 @@ def pull(
         events=events,
         snapshot=snapshot,
         digest=digest,
-        source=f"{without_secrets(url)}, {_period(since, until)}",
+        source=f"{without_credentials(url)}, {_period(since, until)}",
         since=first,
         until=last,
     )
@@ -127,15 +127,6 @@ def digest_of(events: pl.DataFrame) -> str:
     for frame in events.iter_slices(DIGEST_ROWS):
         whole.update(frame.write_csv(include_header=False, quote_style="non_numeric").encode())
     return whole.hexdigest()[:32]
-
-
-def without_secrets(url: str) -> str:
-    """A URL without user and password.
-
-    >>> without_secrets("https://elastic:hunter2@host:9200")
-    'https://host:9200'
-    """
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _stream(store: Store, query: EventQuery, path: Path) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from oddlog import settings as module
 from oddlog.errors import UsageError
-from oddlog.settings import describe, load
+from oddlog.settings import describe, load, without_credentials
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +91,38 @@ def test_a_wrong_password_type_is_not_printed(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError) as caught:
         load()
     assert "12345" not in str(caught.value)
+
+
+def test_a_misspelt_secret_is_not_printed() -> None:
+    Path("oddlog.toml").write_text('[store]\npasword = "hunter2"\n')
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert "store.pasword" in str(caught.value)
+    assert "password" in str(caught.value), "the error lists what there is"
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_is_described_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODDLOG_SCORER__URL", "http://me:hunter2@scorer:3000")
+    shown = {line.name: line.value for line in describe(load())}
+    assert shown["scorer.url"] == "http://scorer:3000"
+
+
+def test_a_group_given_whole_in_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODDLOG_STORE", '{"prefix": "mine"}')
+    settings = load()
+    assert settings.store.prefix == "mine"
+    origin = {line.name: line.origin for line in describe(settings)}
+    assert (origin["store.prefix"], origin["store.url"]) == ("environment", "default")
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    Path("oddlog.toml").write_bytes(b"\xff\xfe\x00[store]")
+    with pytest.raises(UsageError, match=r"cannot be read from oddlog\.toml"):
+        load()
+
+
+def test_only_urls_lose_what_stands_before_an_at_sign() -> None:
+    assert without_credentials("https://user:secret@es:9200/path") == "https://es:9200/path"
+    for whole in ("http://es:9200", "file:///srv/me@home/access.log", "write to me@host"):
+        assert without_credentials(whole) == whole

@@ -15,7 +15,7 @@ from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.settings import StoreSettings
-from training.dataset import COLUMNS, digest_of, pull, split_by_time, without_secrets
+from training.dataset import COLUMNS, digest_of, pull, split_by_time
 
 START = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 
@@ -105,8 +105,3 @@ def test_a_split_goes_by_time_not_by_row() -> None:
 def test_events_of_one_moment_cannot_be_split() -> None:
     with pytest.raises(UsageError, match="at the same moment"):
         split_by_time(events([4] * 20), 0.7)
-
-
-def test_a_source_tells_no_password() -> None:
-    assert without_secrets("http://es:9200") == "http://es:9200"
-    assert "secret" not in without_secrets("https://user:secret@es:9200/path")
