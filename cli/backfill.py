@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated
 
 import typer
 
@@ -20,6 +19,7 @@ from cli.console import (
     verb,
 )
 from cli.logs import LogJson, log_flags, logs_are_json, start_logging
+from cli.times import Since, Until, period
 
 
 def register(app: typer.Typer) -> None:
@@ -29,10 +29,8 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def backfill(
-    since: Annotated[dt.datetime | None, typer.Option(help="First event time, UTC.", show_default=False)] = None,
-    until: Annotated[
-        dt.datetime | None, typer.Option(help="Event time to stop before, UTC.", show_default=False)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
@@ -41,6 +39,7 @@ def backfill(
     json: Json = False,
 ) -> None:
     """Score pending events with the champion: partition by partition, in order, after a lead-in."""
+    start, end = period(since, until)
     settings = settings_from(config, store=store, registry=registry, scorer=scorer, log=log_flags(log_json))
     start_logging(settings)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -66,8 +65,8 @@ def backfill(
                 opened_store,
                 opened_scorer,
                 lead_in=dt.timedelta(days=settings.enrich.lead_in_days),
-                since=_utc(since),
-                until=_utc(until),
+                since=start,
+                until=end,
                 progress=show,
             )
     finally:
@@ -82,7 +81,3 @@ def backfill(
         f"{result.updated:,} of {result.pending:,} pending events scored by version {result.version}, "
         f"{result.anomalies:,} anomalies" + (f"; {result.left_alone:,} changed meanwhile" if result.left_alone else "")
     )
-
-
-def _utc(time: dt.datetime | None) -> dt.datetime | None:
-    return None if time is None else time.replace(tzinfo=time.tzinfo or dt.UTC)

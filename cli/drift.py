@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.console import (
-    Config,
-    Json,
-    RegistryUrl,
-    StoreUrl,
-    emit_json,
-    err,
-    out,
-    settings_from,
-    show_table,
-    verb,
-)
+from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, settings_from, show_table, verb
 from cli.logs import LogJson, log_flags, start_logging
-from oddlog.errors import UsageError
+from cli.stages import stages
+from cli.times import Since, Until, period
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-Since = Annotated[
+Last = Annotated[
     str | None,
-    typer.Option("--since", help="Oldest event, ISO-8601, UTC unless it names a zone. Without it and --last: "
-                 "everything later than the champion's training data.", show_default=False),
-]  # fmt: skip
-Until = Annotated[str | None, typer.Option("--until", help="Events before this time, ISO-8601.", show_default=False)]
-Last = Annotated[str | None, typer.Option("--last", help="The time up to now: 30m, 1h, 7d.", show_default=False)]
+    typer.Option(
+        "--last", help="Instead: the time up to now, as in 30m, 1h, 7d.", metavar="LENGTH", show_default=False
+    ),
+]
 Version = Annotated[
-    str | None, typer.Option("--model-version", help="Another version than the champion.", show_default=False)
+    str | None,
+    typer.Option("--model-version", help="Another version than the champion.", metavar="VERSION", show_default=False),
 ]
 Report = Annotated[
     Path | None,
@@ -60,30 +46,20 @@ def drift(
     log_json: LogJson = False,
     json: Json = False,
 ) -> None:
-    """Compare a recent batch with the champion's reference. Exit code 1 when it drifted past the limit."""
-    start, end = period(since, until, last, now=dt.datetime.now(dt.UTC))
+    """Compare a batch, by default all since the training data, with the champion's reference. Exit 1: it drifted."""
+    start, end = period(since, until, last)
     settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json))
     start_logging(settings)
 
-    from monitoring.drift import check_drift
-    from oddlog.connectors.by_url import open_registry, open_store
+    with stages(quiet=json) as tell:
+        from monitoring.drift import check_drift
+        from oddlog.connectors.by_url import open_registry, using_store
 
-    events = open_store(settings.store)
-    try:
-        with err.status("drift") as status:
+        with using_store(settings.store) as opened:
             result = check_drift(
-                settings,
-                events,
-                open_registry(settings.registry),
-                since=start,
-                until=end,
-                version=model_version,
-                report=report,
-                progress=lambda step: status.update(f"drift: {step}"),
-            )
-    finally:
-        events.close()
-
+                settings, opened, open_registry(settings.registry), since=start, until=end, version=model_version,
+                report=report, progress=tell,
+            )  # fmt: skip
     if json:
         emit_json(result.document())
     else:
@@ -103,48 +79,6 @@ def drift(
         out.print(f"report: {result.report}", highlight=False, soft_wrap=True)
     if result.drifted:
         raise typer.Exit(1)
-
-
-def period(
-    since: str | None, until: str | None, last: str | None, *, now: dt.datetime
-) -> tuple[dt.datetime | None, dt.datetime | None]:
-    """Both ends, UTC, None where open. Raises UsageError.
-
-    >>> noon = dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)
-    >>> [end.isoformat() for end in period(None, None, "1h", now=noon)]
-    ['2024-03-01T11:00:00+00:00', '2024-03-01T12:00:00+00:00']
-    """
-    if last is not None:
-        if since or until:
-            raise UsageError("--last together with --since or --until", expected="one of the two ways")
-        return now - duration(last), now
-    start, end = moment("--since", since), moment("--until", until)
-    if start and end and start >= end:
-        raise UsageError(f"--since {since} is not before --until {until}", expected="an earlier --since")
-    return start, end
-
-
-def moment(flag: str, text: str | None) -> dt.datetime | None:
-    """A time of a flag, UTC. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{flag} {text!r} is no time", expected=f"ISO-8601: {flag} 2024-03-01T10:00:00Z") from None
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
-
-
-def duration(text: str) -> dt.timedelta:
-    """A length of time. Raises UsageError.
-
-    >>> duration("90m")
-    datetime.timedelta(seconds=5400)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if found is None or float(found[1]) == 0:
-        raise UsageError(f"--last {text!r} is no length of time", expected="a number and s, m, h, d or w: --last 1h")
-    return dt.timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 
 from cli.console import Json, emit_json, out, show_table, verb
 from cli.stages import shares
+from cli.times import moment
 from oddlog.errors import UsageError
 from oddlog.whole_file import whole_file
 
@@ -82,7 +82,7 @@ def simulate(
 
     with shares() as tell:
         made = run(
-            seed=seed, start=START if start is None else _moment(start), lines=lines, days=days,
+            seed=seed, start=START if start is None else moment("--start", start), lines=lines, days=days,
             lines_per_day=rate, release_after=release_after, attacks=_scenarios(attacks),
             attack_share=attack_share, attacks_after=attacks_after,
             progress=lambda what, share: tell(f"simulating {what}", share),
@@ -132,13 +132,6 @@ def _scenarios(text: str) -> list[str] | None:
     if text == "all":
         return None
     return [] if text in ("none", "") else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--start is {text!r}", expected="ISO-8601, for example 2026-03-02T00:00:00Z") from None
 
 
 def _chunks(column: pl.Series) -> Iterator[bytes]:

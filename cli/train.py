@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,20 +9,11 @@ import typer
 from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, settings_from, show_table, verb
 from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
+from cli.times import Since, Until, period
 
 if TYPE_CHECKING:
     from oddlog.settings import Settings
     from training.train import TrainResult
-
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-Since = Annotated[
-    dt.datetime | None,
-    typer.Option(help="Events from this time on, UTC.", formats=TIMES, metavar="TIME", show_default=False),
-]
-Until = Annotated[
-    dt.datetime | None,
-    typer.Option(help="Events before this time, UTC.", formats=TIMES, metavar="TIME", show_default=False),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,21 +44,18 @@ def train(
     json: Json = False,
 ) -> None:
     """Fit a detector on the stored events, evaluate it, and register it in MLflow as a candidate."""
+    start, end = period(since, until)
     chosen = {"algorithm": algorithm, "budget": budget, "fit_share": fit_share, "seed": seed}
     settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), train=chosen)
     start_logging(settings)
     with stages(quiet=json) as tell:
         from training.train import train as run
 
-        result = run(settings, since=_utc(since), until=_utc(until), progress=tell)
+        result = run(settings, since=start, until=end, progress=tell)
     if json:
         emit_json(_document(settings, result))
     else:
         _tell(settings, result)
-
-
-def _utc(time: dt.datetime | None) -> dt.datetime | None:
-    return None if time is None else time.replace(tzinfo=dt.UTC)
 
 
 def _document(settings: Settings, result: TrainResult) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cli.drift import duration, moment, period
+from cli.times import duration, moment, period
 from monitoring.batch import sample_by_client
 from monitoring.report import render
 from oddlog.errors import UsageError
@@ -54,9 +54,9 @@ def test_a_sample_is_in_order_of_time_and_without_repetition() -> None:
 
 
 def test_periods() -> None:
-    assert period(None, None, None, now=NOON) == (None, None)
+    assert period(None, None, now=NOON) == (None, None)
     assert period(None, None, "1.5d", now=NOON) == (NOON - dt.timedelta(hours=36), NOON)
-    assert period("2024-03-01T12:00:00+02:00", None, None, now=NOON) == (NOON - dt.timedelta(hours=2), None)
+    assert period("2024-03-01T12:00:00+02:00", None) == (NOON - dt.timedelta(hours=2), None)
     assert moment("--since", "2024-03-01") == START
 
 
