@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from oddlog.connectors.by_url import open_registry, open_store
+from oddlog.connectors.by_url import open_registry, open_store, source_state
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
-from oddlog.connectors.source_state import PartitionState, source_state
+from oddlog.connectors.source import PartitionState
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import OddlogError, OutsideError
 from oddlog.features.declaration import feature_digest

@@ -9,7 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 from oddlog.connectors.kafka_connection import connection, failing, kafka_address
 from oddlog.connectors.kafka_position import Stamp, resume_point
 from oddlog.connectors.kafka_topic import partitions_of, topic_id
-from oddlog.connectors.source_state import PartitionState
+from oddlog.connectors.source import PartitionState
 from oddlog.errors import SourceEpochError
 from oddlog.events.record import Partition
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from oddlog.errors import SourceEpochError
 from oddlog.events.record import Partition, Records
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(slots=True)
@@ -27,6 +25,20 @@ class Poll:
     records: Records = field(default_factory=Records)
     assigned: list[Partition] = field(default_factory=list)
     revoked: list[Partition] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """Where one partition stands, asked from outside: without joining the group or taking its place."""
+
+    partition: Partition
+    begin: int
+    """The first offset that is kept."""
+    end: int
+    """The offset after the last record."""
+    committed: int | None
+    problem: SourceEpochError | None = None
+    """Why a consumer would stop here: the committed position does not fit."""
 
 
 class Source(Protocol):
