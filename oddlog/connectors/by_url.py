@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from oddlog.errors import UsageError
 from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from oddlog.connectors.registry import Registry
     from oddlog.connectors.source import PartitionState, Source
     from oddlog.connectors.store import Store
@@ -69,6 +72,11 @@ def open_store(settings: StoreSettings) -> Store:
             return SqliteStore(settings)
         case other:
             raise _no_connector("store", settings.url, other)
+
+
+def using_store(settings: StoreSettings, store: Store | None = None) -> AbstractContextManager[Store]:
+    """For a `with`: a store that somebody else holds open, or else the one that `settings` name, closed at its end."""
+    return nullcontext(store) if store is not None else closing(open_store(settings))
 
 
 def open_registry(settings: RegistrySettings) -> Registry:
