@@ -12,8 +12,8 @@ from cli.console import (
     SourceUrl,
     StoreUrl,
     emit_json,
-    flags_of,
     show_table,
+    url_flags,
     verb,
 )
 from oddlog.settings import describe, load
@@ -34,7 +34,7 @@ def config(
     json: Json = False,
 ) -> None:
     """Print every setting in force, where its value came from, and what it means. Secrets are hidden."""
-    flags = flags_of(source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer})
+    flags = url_flags(source, store, registry, scorer)
     lines = list(describe(load(flags, file=config), flags))
     if json:
         emit_json({line.name: {"value": line.value, "origin": line.origin} for line in lines})

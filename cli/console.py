@@ -13,10 +13,11 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.logs import log_error, logs_are_json
 from oddlog.errors import OddlogError
-from oddlog.settings import Settings, load
+from oddlog.settings import Settings, load, without_credentials
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,15 +66,17 @@ def settings_from(
     **groups: dict[str, Any],
 ) -> Settings:
     """Settings in force for a verb: its common flags, and `groups` of further ones. Raises UsageError."""
-    flags = flags_of(
-        source={"url": source, "group": group},
-        store={"url": store},
-        registry={"url": registry},
-        scorer={"url": scorer},
-    )
-    for name, fields in flags_of(**groups).items():
+    flags = url_flags(source, store, registry, scorer)
+    for name, fields in flags_of(**{"source": {"group": group}, **groups}).items():
         flags.setdefault(name, {}).update(fields)
     return load(flags, file=config)
+
+
+def url_flags(
+    source: str | None = None, store: str | None = None, registry: str | None = None, scorer: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The flags that choose parts by URL, as nested settings."""
+    return flags_of(source={"url": source}, store={"url": store}, registry={"url": registry}, scorer={"url": scorer})
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:
@@ -87,19 +90,13 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
             if logs_are_json():
                 log_error(error)
                 raise typer.Exit(error.exit_code) from None
-            first, *rest = str(error).split("\n")
-            err.print(f"[bold red]error:[/] {_plain(first)}", highlight=False)
-            for line in rest:
-                err.print(_plain(line), highlight=False)
+            err.print("error:", style="bold red", end=" ")
+            err.print(without_credentials(str(error)), highlight=False, markup=False, soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
     return run
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def emit_json(document: Any) -> None:
@@ -114,5 +111,5 @@ def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequenc
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_plain("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     out.print(table)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Config, Json, StoreUrl, emit_json, err, out, settings_from, show_table, verb
+from oddlog.events.printable import printable
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from oddlog.connectors.store import Store
     from serving.dead import ReplayResult
 
@@ -41,12 +44,9 @@ def dead_list(
     from oddlog.connectors.store import DeadQuery
     from serving import dead
 
-    opened = _open(config, store)
-    try:
+    with _opened(config, store) as opened:
         query = DeadQuery(kind=kind)
         found, rows = dead.groups(opened, query), dead.newest(opened, query, newest)
-    finally:
-        opened.close()
     if json:
         emit_json(
             {
@@ -79,11 +79,8 @@ def dead_show(
     """Show one dead letter: position, reason, original bytes, and what the parser says to it now."""
     from serving import dead
 
-    opened = _open(config, store)
-    try:
+    with _opened(config, store) as opened:
         letter = dead.show(opened, id)
-    finally:
-        opened.close()
     original = letter.row["original"]
     assert original is None or isinstance(original, bytes)
     if raw:
@@ -106,7 +103,7 @@ def dead_show(
         ("event stored", "yes" if letter.stored else "no"),
         ("bytes", len(original or b"")),
     ):
-        out.print(f"{name:<14}{_safe(str(value))}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{name:<14}{printable(str(value))}", markup=False, highlight=False, soft_wrap=True)
     for line in dead.readable(original):
         out.print(f"  | {line}", markup=False, highlight=False, soft_wrap=True)
 
@@ -124,28 +121,23 @@ def dead_replay(
     from oddlog.connectors.store import DeadQuery
     from serving import dead
 
-    opened = _open(config, store)
-    try:
-        query = DeadQuery(kind=kind, ids=tuple(id) if id else None)
-        if json or not err.is_terminal:
-            result = dead.replay(opened, query, dry_run=dry_run)
-        else:
-            with err.status("replay") as status:
-                result = dead.replay(
-                    opened, query, dry_run=dry_run, progress=lambda done: status.update(f"{done.read:,} read")
-                )
-    finally:
-        opened.close()
+    with _opened(config, store) as opened, err.status("replay") as status:
+        result = dead.replay(
+            opened,
+            DeadQuery(kind=kind, ids=tuple(id) if id else None),
+            dry_run=dry_run,
+            progress=lambda done: status.update(f"{done.read:,} read"),
+        )
     if json:
         emit_json(asdict(result))
     else:
         _tell(result)
 
 
-def _open(config: Config, store: StoreUrl) -> Store:
-    from oddlog.connectors.by_url import open_store
+def _opened(config: Config, store: StoreUrl) -> AbstractContextManager[Store]:
+    from oddlog.connectors.by_url import using_store
 
-    return open_store(settings_from(config, store=store).store)
+    return using_store(settings_from(config, store=store).store)
 
 
 def _tell(result: ReplayResult) -> None:
@@ -158,19 +150,14 @@ def _tell(result: ReplayResult) -> None:
         highlight=False,
     )
     for reason in result.reasons:
-        out.print(f"  refused: {_safe(reason)}", markup=False, highlight=False)
+        out.print(f"  refused: {printable(reason)}", markup=False, highlight=False)
     if result.written and not result.dry_run:
         out.print("they are pending; to score them: oddlog backfill", highlight=False)
 
 
 def _row(row: tuple[object, ...]) -> tuple[object, ...]:
     id, moment, kind, reason = row
-    return id, _time(moment), kind, _safe(str(reason))
-
-
-def _safe(text: str) -> str:
-    """Without anything that acts on a terminal: reasons repeat what a sender wrote."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return id, _time(moment), kind, printable(str(reason))
 
 
 def _time(moment: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +20,7 @@ from cli.console import (
     settings_from,
     verb,
 )
+from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
     from serving.doctor import Check
@@ -49,7 +50,10 @@ def doctor(
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what its client says of a broker away, a line here says
     checks: list[Check] = []
-    for check in examine(settings):
+    for found in examine(settings):
+        check = replace(
+            found, text=without_credentials(found.text), mend=found.mend and without_credentials(found.mend)
+        )
         checks.append(check)
         if not json:
             _tell(check)

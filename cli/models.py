@@ -7,6 +7,7 @@ import datetime as dt
 import typer
 
 from cli.console import Config, Json, RegistryUrl, emit_json, err, settings_from, show_table, verb
+from oddlog.settings import without_credentials
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,8 @@ def models(config: Config = None, registry: RegistryUrl = None, json: Json = Fal
         )
         return
     if not versions:
-        err.print(f"no version of {settings.registry.model} is registered at {settings.registry.url}: oddlog train")
+        url = without_credentials(settings.registry.url)
+        err.print(f"no version of {settings.registry.model} is registered at {url}: oddlog train", soft_wrap=True)
         return
     show_table(
         None,

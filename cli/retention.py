@@ -29,15 +29,12 @@ def retention(
     """Delete the events of all days but today and the --keep-days before it. Dead letters and models stay."""
     settings = settings_from(config, store=store, log=log_flags(log_json))
     start_logging(settings)
-    from oddlog.connectors.by_url import open_store
+    from oddlog.connectors.by_url import using_store
     from serving.retention import retain
 
-    opened = open_store(settings.store)
-    try:
+    with using_store(settings.store) as opened:
         today = dt.datetime.now(dt.UTC).date()
         result = retain(opened, keep_days, today=today, dry_run=dry_run, everything=everything)
-    finally:
-        opened.close()
     if json:
         days = {day.isoformat(): count for day, count in result.days.items()}
         emit_json({"dry_run": dry_run, "before": result.before, "events": result.events, "days": days})

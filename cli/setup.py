@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.console import Config, SourceUrl, StoreUrl, out, settings_from, verb
+from oddlog.settings import without_credentials
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +26,11 @@ def setup(
 ) -> None:
     """Create what is missing: the Kafka topic, the store's index templates or tables. Harmless when run again."""
     settings = settings_from(config, source=source, store=store)
-    from oddlog.connectors.by_url import open_store
+    from oddlog.connectors.by_url import using_store
 
-    opened = open_store(settings.store)
-    try:
+    with using_store(settings.store) as opened:
         opened.setup()
-    finally:
-        opened.close()
-    out.print(f"store   {settings.store.url} is ready", highlight=False)
+    out.print(f"store   {without_credentials(settings.store.url)} is ready", highlight=False)
     if settings.source.url.startswith("kafka:"):
         from oddlog.connectors.kafka_producer import ensure_topic
 

@@ -6,7 +6,6 @@ decodes pages of hits.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ import elasticsearch
 import orjson
 
 from oddlog.errors import StoreError, StoreRefused, StoreUnavailable, UsageError
-from oddlog.settings import StoreSettings
+from oddlog.settings import StoreSettings, without_credentials
 
 FOR_NOW = frozenset(
     {
@@ -58,7 +57,7 @@ class ElasticConnection:
         parts = urlsplit(settings.url)
         if not parts.hostname or parts.username or parts.port is None:
             raise UsageError(
-                f"store URL {_shown(settings.url)!r} is not one of an Elasticsearch",
+                f"store URL {without_credentials(settings.url)!r} is not one of an Elasticsearch",
                 expected="http(s)://host:port, as in http://127.0.0.1:9200; user and password are settings",
                 mend="set ODDLOG_STORE__URL, ODDLOG_STORE__USERNAME and ODDLOG_STORE__PASSWORD",
             )
@@ -72,7 +71,7 @@ class ElasticConnection:
             more["basic_auth"] = (settings.username, password)
         if settings.ca_file:
             more["ca_certs"] = str(settings.ca_file)
-        self.url = _shown(settings.url)
+        self.url = without_credentials(settings.url)
         self._client = elasticsearch.Elasticsearch(
             settings.url,
             request_timeout=settings.timeout,
@@ -164,11 +163,6 @@ def error_of(body: object) -> tuple[str, str]:
         return str(error["type"]), str(error.get("reason") or "")
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return "", text[:300].decode("utf-8", "replace")
-
-
-def _shown(url: str) -> str:
-    """A URL without what could be a password."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 class _Bytes(elastic_transport.Serializer):
