@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -32,6 +33,15 @@ DEFAULT_FILE = "oddlog.toml"
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @field_validator("url", check_fields=False)
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        """Raises ValueError for brackets that are no IPv6 address, and for ports that are no number."""
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https"}:
+            _ = parts.port
+        return url
 
 
 class SourceSettings(_Group):

@@ -27,7 +27,7 @@ def open_source(settings: SourceSettings) -> Source:
     """The source that `settings.url` names: `kafka://host:port[,host:port]/topic` or `file:///path`.
 
     Raises UsageError for another scheme, and what the source does."""
-    match _scheme("source", settings.url):
+    match urlsplit(settings.url).scheme:
         case "kafka":
             from oddlog.connectors.kafka import KafkaSource
 
@@ -44,7 +44,7 @@ def source_state(settings: SourceSettings) -> list[PartitionState]:
     """Every partition of the source that `settings.url` names, in order; none where the topic or file is not there.
 
     Raises UsageError for another scheme or a wrong URL, SourceError where the source cannot be asked."""
-    match _scheme("source", settings.url):
+    match urlsplit(settings.url).scheme:
         case "kafka":
             from oddlog.connectors.kafka_state import topic_state
 
@@ -61,7 +61,7 @@ def open_store(settings: StoreSettings) -> Store:
     """The store that `settings.url` names: `http(s)://host:9200` or `sqlite:///path`.
 
     Raises UsageError for another scheme."""
-    match _scheme("store", settings.url):
+    match urlsplit(settings.url).scheme:
         case "http" | "https":
             from oddlog.connectors.elastic import ElasticStore
 
@@ -86,20 +86,9 @@ def open_registry(settings: RegistrySettings) -> Registry:
     return MlflowRegistry(settings)
 
 
-def _scheme(part: Literal["source", "store"], url: str) -> str:
-    try:
-        return urlsplit(url).scheme
-    except ValueError as error:  # brackets that are no IPv6 address
-        raise _refused(part, f"cannot be read: {error}", url) from None
-
-
 def _no_connector(part: Literal["source", "store"], url: str, scheme: str) -> UsageError:
-    return _refused(part, f"has the scheme {scheme!r}", url)
-
-
-def _refused(part: Literal["source", "store"], what: str, url: str) -> UsageError:
     return UsageError(
-        f"{part} URL {without_credentials(url)!r} {what}",
+        f"{part} URL {without_credentials(url)!r} has the scheme {scheme!r}",
         expected=_EXPECTED[part],
         mend=f"set ODDLOG_{part.upper()}__URL, or [{part}] url in oddlog.toml",
     )

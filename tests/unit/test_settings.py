@@ -66,6 +66,8 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         ('[train]\nbudget = "many"\n', "train.budget"),
         ("[source\n", "settings"),
         ("[nothing]\nx = 1\n", "nothing"),
+        ('[store]\nurl = "http://es:92OO"\n', "store.url"),
+        ('[registry]\nurl = "http://[mlflow:5000"\n', "registry.url"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(content: str, named: str) -> None:
