@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,25 +84,26 @@ class Demo:
 
     def run(self, log: Path | None, lines: int, seed: int) -> dict[str, Any]:
         """The story, start to end; returns and writes the summary."""
+        from oddlog.connectors.by_url import open_registry, using_store
+
         started = time.monotonic()
-        _own_registry_or_refuse(self._settings)
+        registry = open_registry(self._settings.registry)
+        _refuse_foreign_champion(registry, self._settings)
+        # An earlier demo is wiped once it is known that there is something to tell.
+        with self._step("traffic", f"reading {log}" if log else f"simulating {lines:,} lines with attacks"):
+            raw, labels = _read(log) if log else _simulate(lines, seed)
+        _retire_earlier_demo(registry)
         shutil.rmtree(HOME, ignore_errors=True)
         HOME.mkdir(parents=True)
         # What the parts say while they work is for whoever looks into a failure, not for the story.
         logging.basicConfig(filename=HOME / "demo.log", level=logging.INFO, force=True)
 
-        with self._step("traffic", f"reading {log}" if log else f"simulating {lines:,} lines with attacks"):
-            raw, labels = _read(log) if log else _simulate(lines, seed)
         with self._step("servers", "starting Kafka and Elasticsearch" if self.backend == "real" else "choosing places"):
             settings = self._settings = self._places()
         first = int(len(raw) * FIRST_SHARE)
 
-        from oddlog.connectors.by_url import open_registry, open_store
-
-        store = open_store(settings.store)
-        self._cleanup.callback(store.close)
+        store = self._cleanup.enter_context(using_store(settings.store))
         store.setup()
-        registry = open_registry(settings.registry)
 
         with self._step("first_part", f"{first:,} lines arrive; there is no model yet, so they are written as pending"):
             self._ship(raw[:first], labels and labels[:first])
@@ -203,17 +204,15 @@ class Demo:
 
     def _enrich(self) -> Counts:
         """Run the consumer until everything that has arrived is stored."""
-        from oddlog.connectors.by_url import open_source, open_store
+        from oddlog.connectors.by_url import open_source, using_store
         from serving.enrich import Enricher
         from serving.scorers import open_scorer
 
-        with ExitStack() as parts:
-            source = open_source(self._settings.source)
-            parts.callback(source.close)
-            store = open_store(self._settings.store)
-            parts.callback(store.close)
-            scorer = open_scorer(self._settings)
-            parts.callback(scorer.close)
+        with (
+            closing(open_source(self._settings.source)) as source,
+            using_store(self._settings.store) as store,
+            closing(open_scorer(self._settings)) as scorer,
+        ):
             return Enricher(self._settings.enrich, source, store, scorer).run(until_idle=2.0)
 
     def _train(self, store: Store, registry: Registry) -> list[dict[str, Any]]:
@@ -259,11 +258,8 @@ class Demo:
         from serving.backfill import backfill
         from serving.scorers import open_scorer
 
-        scorer = open_scorer(self._settings)
-        try:
+        with closing(open_scorer(self._settings)) as scorer:
             return backfill(store, scorer, lead_in=dt.timedelta(days=self._settings.enrich.lead_in_days)).updated
-        finally:
-            scorer.close()
 
     def _drift(self, store: Store, registry: Registry) -> dict[str, Any]:
         """Everything later than the champion's training data, against its reference."""
@@ -274,10 +270,12 @@ class Demo:
 
     def further(self, summary: dict[str, Any]) -> list[str]:
         """The commands to look further."""
+        from oddlog.connectors.mlflow_connection import ui_command
+
         chosen = f"ODDLOG_CONFIG={HOME / 'oddlog.toml'}"
         return [
             *(["oddlog stack up"] if self._started else []),
-            f"mlflow ui --backend-store-uri {self._settings.registry.url}",
+            ui_command(self._settings.registry),
             "bentoml serve",
             f"{chosen} oddlog drift",
             f"xdg-open {summary['drift_report']}",
@@ -285,12 +283,10 @@ class Demo:
         ]
 
 
-def _own_registry_or_refuse(settings: Settings) -> None:
-    """Retire an earlier demo's champion; a champion that is no demo's is somebody's work, and is not touched."""
-    from oddlog.connectors.by_url import open_registry
+def _refuse_foreign_champion(registry: Registry, settings: Settings) -> None:
+    """A champion that no demo made is somebody's work, and is not touched. Raises UsageError."""
     from oddlog.connectors.registry import CHAMPION, PREVIOUS
 
-    registry = open_registry(settings.registry)
     for alias in (CHAMPION, PREVIOUS):
         holder = registry.by_alias(alias)
         if holder is not None and DEMO_TAG not in holder.tags:
@@ -299,6 +295,11 @@ def _own_registry_or_refuse(settings: Settings) -> None:
                 expected="a registry without one: the demo promotes a model of its own",
                 mend="ODDLOG_REGISTRY__URL=sqlite:///mlruns/demo-mlflow.db oddlog demo",
             )
+
+
+def _retire_earlier_demo(registry: Registry) -> None:
+    from oddlog.connectors.registry import CHAMPION, PREVIOUS
+
     for alias in (CHAMPION, PREVIOUS):
         registry.delete_alias(alias)
     for version in registry.versions():

@@ -147,7 +147,7 @@ def _too_few(store: Store, rows: int, needed: int, since: dt.datetime | None, un
         return UsageError(
             "the store holds no events",
             expected=f"at least {needed:,} (setting train.min_events)",
-            mend="oddlog enrich --until-idle, or oddlog demo",
+            mend="oddlog enrich --until-idle 2, or oddlog demo",
         )
     found = f"{rows:,} {_period(since, until) if since or until else 'events'} to train on"
     if since or until:
