@@ -11,6 +11,7 @@ OddlogError
     │   ├── StoreUnavailable  3  for now: connection, 429, 503, write block; retried by the caller
     │   └── StoreRefused      3  for good: 401, 403; retrying changes nothing
     ├── RegistryError      3
+    │   └── NotRegistered  2  the registry answers, and does not hold that version
     └── ScorerError        3
         └── ScorerUnavailable 3  for now: away, or no warm model yet
 """
@@ -86,7 +87,13 @@ class StoreRefused(StoreError):
 
 
 class RegistryError(OutsideError):
-    """MLflow failed, or does not hold what was asked for."""
+    """MLflow failed."""
+
+
+class NotRegistered(RegistryError):
+    """MLflow answers, and does not hold the version that was asked for."""
+
+    exit_code = 2
 
 
 class ScorerError(OutsideError):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from oddlog.connectors import mlflow_connection as connection
 from oddlog.connectors.registry import ModelVersion
-from oddlog.errors import RegistryError
+from oddlog.errors import NotRegistered, RegistryError
 from oddlog.scoring.card import Threshold
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class MlflowRegistry:
                     if error.error_code not in missing:
                         raise
         known = [entry.version for entry in self.versions()]
-        raise RegistryError(
+        raise NotRegistered(
             f"the registry at {self._settings.url} holds no version {version!r} of the model {self._name!r}",
             expected="one of " + ", ".join(known) if known else "a registered version; there is none yet",
             mend="oddlog models" if known else "oddlog train",
