@@ -15,6 +15,7 @@ import typer
 from cli.console import Config, Json, emit_json, err, out, settings_from, verb
 from oddlog.errors import UsageError
 from oddlog.events.record import Partition, Records
+from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
     from oddlog.settings import SourceSettings
@@ -71,9 +72,9 @@ def ship(
         else:
             count = _ship_once(file, target, settings, partitions, rate, labels, stop, progress)
     if json:
-        emit_json({"shipped": count, "to": target, "stopped": stop.is_set()})
+        emit_json({"shipped": count, "to": without_credentials(target), "stopped": stop.is_set()})
     else:
-        out.print(f"shipped {count} lines to {target}", highlight=False, soft_wrap=True)
+        out.print(f"shipped {count:,} lines to {without_credentials(target)}", highlight=False, soft_wrap=True)
 
 
 def _ship_once(
@@ -100,7 +101,10 @@ def _ship_once(
     if labels is not None:
         if not labels.is_file():
             raise UsageError(f"no file {labels}", expected="a file with one label for every line")
-        truths = labels.read_text().splitlines()
+        try:
+            truths = labels.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{labels} cannot be read: {error}", expected="one label a line, UTF-8") from None
         if file != "-" and (count := sum(1 for _ in _lines(Path(file)))) != len(truths):
             raise UsageError(
                 f"{labels} has {len(truths)} labels for the {count} lines of {file}",
@@ -124,16 +128,16 @@ def _follow(
     progress: Callable[[int], None],
 ) -> int:
     """Tail a file; its place is remembered after the target has acknowledged, so that nothing is left out."""
-    import tempfile
-
     from oddlog.connectors.by_url import open_source
+    from oddlog.connectors.file_place import forget
     from oddlog.connectors.shipping import open_target, ship_to
 
-    url = file.absolute().as_uri()
+    path = file.absolute()
     shipped = 0
-    with tempfile.TemporaryDirectory() as nowhere, open_target(target, settings, partitions=partitions) as sink:
-        places = Path(nowhere) if from_start else settings.state_dir
-        source = open_source(settings.model_copy(update={"url": url, "group": FOLLOW_GROUP, "state_dir": places}))
+    with open_target(target, settings, partitions=partitions) as sink:
+        if from_start:
+            forget(settings.state_dir, FOLLOW_GROUP, path)
+        source = open_source(settings.model_copy(update={"url": path.as_uri(), "group": FOLLOW_GROUP}))
         try:
             while not stop.is_set():
                 poll = source.poll(PER_POLL, 0.5)
@@ -141,7 +145,7 @@ def _follow(
                     source.start(partition)
                 lines = [value or b"" for value in poll.records.value]
                 numbers = ship_to(
-                    sink, lines, labels=None, path=str(file.absolute()), offsets=poll.records.offset,
+                    sink, lines, labels=None, path=str(path), offsets=poll.records.offset,
                     rate=rate, stop=stop,
                 )  # fmt: skip
                 sent = max(numbers, default=0)
@@ -170,9 +174,15 @@ def _sent_up_to(records: Records, sent: int) -> dict[Partition, int]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     import gzip
+    import zlib
 
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        yield from file
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(
+            f"{path} cannot be read to its end: {error}", expected="a whole log file, plain or .gz"
+        ) from None
 
 
 def _standard_input(stop: threading.Event) -> Iterator[bytes]:

@@ -167,6 +167,15 @@ class Place:
         self.generations, self.last_number = _read(self.file, self._path)
 
 
+def forget(folder: Path, group: str, path: Path) -> None:
+    """Begin at the file's start the next time. Raises SourceError while another process reads it, UsageError."""
+    place = Place(folder, group, path)
+    try:
+        place.file.unlink(missing_ok=True)
+    finally:
+        place.close()
+
+
 def remembered(folder: Path, group: str, path: Path) -> list[Generation]:
     """What a group remembers of a path, while another process may hold the place. Raises UsageError."""
     return _read(_file(folder, group, path), path)[0]

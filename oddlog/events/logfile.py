@@ -1,13 +1,15 @@
-"""Whole log files as records, for benchmarks and tests. `oddlog/connectors/files.py` tails growing ones."""
+"""Whole log files as records, for the demo, benchmarks and tests. `oddlog/connectors/files.py` tails growing ones."""
 
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
+from oddlog.errors import UsageError
 from oddlog.events.record import Partition, Records
 
 NO_TIMESTAMP = -1
@@ -15,8 +17,11 @@ NO_TIMESTAMP = -1
 
 
 def read_log(path: Path) -> list[bytes]:
-    """The lines of a log file, plain or `.gz`, without their line ends."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    """The lines of a log file, plain or `.gz`, without their line ends. Raises UsageError where it cannot be read."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read: {error}", expected="a whole log file, plain or .gz") from None
     lines = content.split(b"\n")
     return lines[:-1] if not lines[-1] else lines
 
