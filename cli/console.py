@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -31,8 +31,19 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-out = Console()
-err = Console(stderr=True)
+
+WIDE = 200
+"""Columns where there is no terminal to ask."""
+
+
+def _console(file: TextIO, *, stderr: bool) -> Console:
+    """A terminal wraps; a file or pipe gets lines as they are, and tables that are not squeezed into 80 columns."""
+    if file.isatty():
+        return Console(stderr=stderr)
+    return Console(stderr=stderr, soft_wrap=True, width=None if "COLUMNS" in os.environ else WIDE)
+
+
+out, err = _console(sys.stdout, stderr=False), _console(sys.stderr, stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
@@ -80,7 +91,7 @@ def url_flags(
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn OddlogError into its message on standard error and its exit code; nothing else is swallowed."""
+    """Turn OddlogError into its message on standard error and its exit code; a reader that left ends it quietly."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,6 +106,10 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # `| head` has seen enough. Python would complain once more while closing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
 
     return run
 
@@ -112,4 +127,4 @@ def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequenc
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    out.print(table)
+    out.print(table, soft_wrap=False)

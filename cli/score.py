@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from training.findings import Findings, OddClient, OddEvent
 
 
+CSV_ROWS = 10_000
+"""Rows written at a time: whoever reads them may have seen enough."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("score")(score)
@@ -78,7 +82,9 @@ def score(
 
         emit_json(document(scored, findings))
     elif rows is not None:
-        rows.write_csv(sys.stdout.buffer)
+        for first in range(0, max(1, rows.height), CSV_ROWS):
+            sys.stdout.write(rows[first : first + CSV_ROWS].write_csv(include_header=first == 0))
+        sys.stdout.flush()
     else:
         _tell(scored, findings, file, html)
 

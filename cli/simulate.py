@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +70,7 @@ def simulate(
                          mend="oddlog simulate --lines 20000 --out access.log")  # fmt: skip
     if out_path == "-" and json:
         raise UsageError("--json and --out - both want standard output", expected="one of them")
-    label_path = labels or (None if out_path == "-" else Path(f"{out_path}.labels"))
+    label_path = labels or (Path(f"{out_path}.labels") if _is_file_or_none(Path(out_path)) else None)
     targets = [path for path in (None if out_path == "-" else Path(out_path), label_path) if path]
     for path in targets:
         if path.is_dir() or not path.parent.is_dir():
@@ -95,13 +94,15 @@ def simulate(
             _print(made.frame["line"])
         else:
             _write(Path(out_path), made.frame["line"])
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UsageError(f"cannot write: {error}", expected="a file that may be written") from None
     if out_path == "-":
         return
     counts = {str(label): int(count) for label, count in made.frame["label"].value_counts().sort("label").iter_rows()}
     summary: dict[str, Any] = {
-        "lines": len(made.frame), "out": out_path, "labels_file": str(label_path), "seed": seed,
+        "lines": len(made.frame), "out": out_path, "labels_file": str(label_path) if label_path else None, "seed": seed,
         "start": made.start.isoformat(), "end": made.end.isoformat(),
         "release": made.release.isoformat() if made.release else None,
         "clients": made.frame["client"].n_unique(), "labels": counts,
@@ -111,7 +112,7 @@ def simulate(
         return
     out.print(
         f"{summary['lines']:,} lines of {summary['clients']:,} clients, {summary['start']} to {summary['end']}, "
-        f"in {out_path}; labels in {label_path}",
+        f"in {out_path}" + (f"; labels in {label_path}" if label_path else ""),
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
     show_table(None, ["label", "lines"], [(label, f"{count:,}") for label, count in counts.items()])
@@ -139,9 +140,14 @@ def _chunks(column: pl.Series) -> Iterator[bytes]:
         yield ("\n".join(column[first : first + _CHUNK].to_list()) + "\n").encode()
 
 
+def _is_file_or_none(path: Path) -> bool:
+    """Whether a regular file is there, or nothing yet: what labels can lie beside."""
+    return str(path) != "-" and (path.is_file() or not path.exists())
+
+
 def _write(path: Path, column: pl.Series) -> None:
     """Write beside, then rename; what is no regular file (a pipe, /dev/null) is written to as it is."""
-    if path.exists() and not path.is_file():
+    if not _is_file_or_none(path):
         with path.open("wb") as target:
             target.writelines(_chunks(column))
         return
@@ -161,10 +167,6 @@ def _packed(path: Path, gz: bool) -> Iterator[IO[bytes]]:
 
 
 def _print(column: pl.Series) -> None:
-    try:
-        for chunk in _chunks(column):
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # `| head` has seen enough; Python would complain once more while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for chunk in _chunks(column):
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
