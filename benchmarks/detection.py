@@ -7,7 +7,6 @@ Fitted on the first part of the log as it is, unlabelled; the rest is scored. `b
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,16 +20,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.metrics import Scored, Scores, Truth, intervals, judge, mean_of, metrics
+from benchmarks.metrics import Scored, Scores, Truth, intervals, judge, mean_of
+from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
-from oddlog.detectors.catalogue import NAMES, create
-from oddlog.errors import OddlogError, UsageError
+from oddlog.detectors.catalogue import create
+from oddlog.errors import UsageError
 from oddlog.events.logfile import read_log, records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.scoring.threshold import parse_budget
-
-__all__ = ["evaluate", "load", "main", "metrics"]
 
 Result = dict[str, Any]
 """Of one algorithm or rule: figures by name; `client_hours` and `by_type` hold more of them."""
@@ -48,9 +46,11 @@ class LabelledLog:
 
 
 def read_labels(path: Path) -> list[str]:
-    """One label a line, plain or .gz."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return content.decode().splitlines()
+    """One label a line, plain or .gz. Raises UsageError."""
+    try:
+        return [line.decode().rstrip("\r") for line in read_log(path)]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} holds no labels: {error}", expected="one label a line, UTF-8") from None
 
 
 def load(log: Path, labels: Path) -> LabelledLog:
@@ -109,10 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises UsageError."""
     if not 0.0 < arguments.fit_share < 1.0:
         raise UsageError(f"--fit-share {arguments.fit_share}", expected="more than 0 and less than 1")
-    if arguments.seeds < 1:
-        raise UsageError(f"--seeds {arguments.seeds}", expected="1 or more")
+    algorithms = algorithms_of(arguments)
     budget = parse_budget(arguments.budget)
-    algorithms = NAMES if arguments.algorithm == "all" else (create(arguments.algorithm).name,)
     log = load(arguments.log, arguments.labels)
     scored = log.truth[int(len(log.events) * arguments.fit_share) :]
     results: dict[str, dict[str, Result]] = {"algorithms": {}, "rules": {}}
@@ -182,16 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, required=True, help="access log, plain or .gz")
     parser.add_argument("--labels", type=Path, required=True, help="one label a line, plain or .gz")
     parser.add_argument("--fit-share", type=float, default=0.5, help="share of the lines, oldest first, to fit on")
-    parser.add_argument("--algorithm", default="all", help="all, or one of " + ", ".join(NAMES))
-    parser.add_argument("--seeds", type=int, default=1, help="runs to take the mean of")
-    parser.add_argument("--budget", default="20/day", help="alerts, distinct (client, hour), to see")
-    parser.add_argument("--json", action="store_true", help="one JSON document on one line")
-    try:
-        run(parser.parse_args(argv))
-    except OddlogError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    add_flags(parser, seeds=1, seeds_mean="runs to take the mean of")
+    return run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast KafkaSource reads, beside kafka-python alone on the same topic. Needs a broker (`oddlog stack up`).
 
-    python benchmarks/kafka_consume.py kafka://127.0.0.1:9092 --records 200000
+    python -m benchmarks.kafka_consume kafka://127.0.0.1:9092 --records 200000
 
 Prints records per second of both, read in turns, and their ratio (1 = the port costs nothing).
 """
@@ -8,12 +8,15 @@ Prints records per second of both, read in turns, and their ratio (1 = the port 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 import uuid
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer
 
+from benchmarks.machine import machine, one_line
 from oddlog.connectors.kafka import KafkaSource
 from oddlog.connectors.kafka_producer import KafkaWriter
 from oddlog.settings import SourceSettings
@@ -52,12 +55,17 @@ def port(settings: SourceSettings, count: int) -> float:
 
 def main() -> None:
     """Write, read in turns, print."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("url", help="kafka://host:port")
-    arguments.add_argument("--records", type=int, default=100_000)
-    arguments.add_argument("--bytes", type=int, default=500)
-    arguments.add_argument("--rounds", type=int, default=3)
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kafka_consume", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("url", help="kafka://host:port")
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--bytes", type=int, default=500, help="of one record")
+    parser.add_argument("--rounds", type=int, default=3, help="turns; the median counts")
+    parser.add_argument("--json", action="store_true", help="one JSON document on one line, with the machine")
+    given = parser.parse_args()
+    found: dict[str, Any] = {"machine": machine(), "records": given.records, "bytes": given.bytes}
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     settings = SourceSettings(url=f"{given.url.rstrip('/')}/{topic}")
     with KafkaWriter(settings, settings.url, partitions=4) as writer:
@@ -65,7 +73,7 @@ def main() -> None:
         for number in range(given.records):
             writer.send(b"%d" % (number % 1000), b"%0*d" % (given.bytes, number))
         writer.flush()
-        print(f"written:  {given.records / (time.perf_counter() - begun):9,.0f} records/s of {given.bytes} bytes")
+        found["written_per_s"] = given.records / (time.perf_counter() - begun)
     server = settings.url.removeprefix("kafka://").partition("/")[0]
     try:
         rates = [(bare(server, topic, given.records), port(settings, given.records)) for _ in range(given.rounds)]
@@ -73,10 +81,17 @@ def main() -> None:
         admin = KafkaAdminClient(bootstrap_servers=server)
         admin.delete_topics([topic])
         admin.close()
-    ratio = statistics.median(ours / theirs for theirs, ours in rates)
-    print(f"library:  {statistics.median(theirs for theirs, _ in rates):9,.0f} records/s")
-    print(f"source:   {statistics.median(ours for _, ours in rates):9,.0f} records/s, committed by batch")
-    print(f"ratio:    {ratio:9.2f}")
+    found["library_per_s"] = statistics.median(theirs for theirs, _ in rates)
+    found["source_per_s"] = statistics.median(ours for _, ours in rates)
+    found["ratio"] = statistics.median(ours / theirs for theirs, ours in rates)
+    if given.json:
+        print(json.dumps(found))
+        return
+    print(f"written:  {found['written_per_s']:9,.0f} records/s of {given.bytes} bytes")
+    print(f"library:  {found['library_per_s']:9,.0f} records/s")
+    print(f"source:   {found['source_per_s']:9,.0f} records/s, committed by batch")
+    print(f"ratio:    {found['ratio']:9.2f}")
+    print(one_line(found["machine"]))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ Truth = npt.NDArray[np.int8]
 Scores = npt.NDArray[np.floating]
 Weights = npt.NDArray[np.float64]
 
-METRICS = ("ap", "roc_auc", "precision_at_1pct")
-AT_BUDGET = ("recall_at_budget", "precision_at_budget")
 REPLICATES = 200
 
 

@@ -1,4 +1,4 @@
-"""What a detector must beat: trivial rules, and the isolation forest of tutorials. Metrics are in `detection.py`."""
+"""What a detector must beat: trivial rules, and the isolation forest of tutorials. Metrics are in `metrics.py`."""
 
 from __future__ import annotations
 

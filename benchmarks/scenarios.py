@@ -23,10 +23,11 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.metrics import Cut, Ranking, Scores
+from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
-from oddlog.detectors.catalogue import NAMES, create
+from oddlog.detectors.catalogue import create
 from oddlog.detectors.detector import Detector
-from oddlog.errors import OddlogError, UsageError
+from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
@@ -168,13 +169,11 @@ def mean_of(runs: Sequence[Figures]) -> Figures:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises UsageError."""
-    if arguments.seeds < 1:
-        raise UsageError(f"--seeds {arguments.seeds}", expected="1 or more")
+    algorithms = algorithms_of(arguments)
     if arguments.lines < 2_000:
         raise UsageError(f"--lines {arguments.lines}", expected="2000 or more")
     shares = _shares(arguments.contamination)
     budget = parse_budget(arguments.budget)
-    algorithms = NAMES if arguments.algorithm == "all" else (create(arguments.algorithm).name,)
     tasks = [(share, seed) for share in shares for seed in range(arguments.seeds)]
     found: dict[float, list[Figures]] = {share: [] for share in shares}
     console = Console(stderr=True)
@@ -233,19 +232,11 @@ def _shares(text: str) -> list[float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0, 2 for wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scenarios", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="runs to take the mean of; each is another site")
+    add_flags(parser, seeds=3, seeds_mean="runs to take the mean of; each is another site")
     parser.add_argument("--lines", type=int, default=40_000, help="sound lines, over six days")
     shares = ",".join(f"{share:g}" for share in CONTAMINATION)
     parser.add_argument("--contamination", default=shares, help="shares of attack lines in the fitted half")
-    parser.add_argument("--budget", default="20/day", help="alerts, distinct (client, hour), to see")
-    parser.add_argument("--algorithm", default="all", help="all, or one of " + ", ".join(NAMES))
-    parser.add_argument("--json", action="store_true", help="one JSON document on one line")
-    try:
-        run(parser.parse_args(argv))
-    except OddlogError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.detection import main, metrics
+from benchmarks.detection import main
+from benchmarks.metrics import metrics
 from oddlog.simulation.traffic import simulate
 
 
