@@ -172,22 +172,28 @@ class FileSource:
         return [self._begin(successor)], revoked
 
     def _resume(self) -> list[Partition]:
-        """Open what is not read to its end, or the file as it is now."""
-        for generation in self._place.generations:
-            if generation.done or self._finished(generation):
-                continue
-            fd = find(self._path, generation)
-            if fd is not None:
-                self._tails.append(Tail(self._path, generation, fd))
-            elif generation.end is None:
-                fresh = self._fresh_file()
-                if fresh is None:
-                    return []  # between rotation and creation, or not made yet
-                self._accept_loss(generation, fresh)
-            else:
-                raise self._lost(generation, f"{generation.end - (generation.committed or 0)} bytes")
-        if self._tails:
-            return [tail.partition for tail in self._tails]
+        """Open what is not read to its end, or the file as it is now. All of it or, until the newest is there or is
+        known to be gone, nothing: what is opened is told as assigned at once."""
+        tails: list[Tail] = []
+        with contextlib.ExitStack() as opened:
+            for generation in self._place.generations:
+                if generation.done or self._finished(generation):
+                    continue
+                fd = find(self._path, generation)
+                if fd is not None:
+                    tails.append(Tail(self._path, generation, fd))
+                    opened.callback(tails[-1].close)
+                elif generation.end is None:
+                    fresh = self._fresh_file()
+                    if fresh is None:
+                        return []  # between rotation and creation, or not made yet
+                    self._accept_loss(generation, fresh)
+                else:
+                    raise self._lost(generation, f"{generation.end - (generation.committed or 0)} bytes")
+            opened.pop_all()
+        self._tails = tails
+        if tails:
+            return [tail.partition for tail in tails]
         fd = self._fresh_file()
         return [] if fd is None else [self._begin(fd)]
 
@@ -302,7 +308,7 @@ class FileSource:
             yield
         except OSError as error:
             raise SourceError(
-                f"{doing} {self._path}: {error.strerror or error}",
+                f"{doing} {error.filename or self._path}: {error.strerror or error}",
                 expected="a log file, in a folder, that this process may read",
             ) from error
 
