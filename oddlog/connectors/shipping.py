@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import threading
@@ -9,14 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from oddlog.errors import SourceError, UsageError
 from oddlog.events.envelope import client_key, envelope
-
-if TYPE_CHECKING:
-    from oddlog.settings import SourceSettings
+from oddlog.settings import SourceSettings, without_credentials
 
 PROGRESS_LINES = 1_000
 
@@ -42,15 +41,19 @@ def open_target(to: str, settings: SourceSettings, *, partitions: int | None = N
 
     A missing topic is made with `partitions`. Raises UsageError for another scheme, SourceError.
     """
-    scheme = urlsplit(to).scheme
-    if scheme == "kafka":
+    try:
+        parts = urlsplit(to)
+    except ValueError:  # brackets that are no IPv6 address
+        parts = urlsplit("")
+    if parts.scheme == "kafka":
         from oddlog.connectors.kafka_producer import KafkaWriter
 
         return KafkaWriter(settings, to, partitions=partitions)
-    if scheme == "file":
-        return FileTarget(Path(unquote(urlsplit(to).path)))
+    if parts.scheme == "file":
+        return FileTarget(Path(unquote(parts.path)))
     raise UsageError(
-        f"cannot ship to {to!r}", expected="kafka://broker:9092/logs.raw or file:///path/to/envelopes.json"
+        f"cannot ship to {without_credentials(to)!r}",
+        expected="kafka://broker:9092/logs.raw or file:///path/to/envelopes.json",
     )
 
 
@@ -91,9 +94,12 @@ class FileTarget:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.flush()
-        self._file.close()
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            with contextlib.suppress(OSError):  # what is not flushed has failed with an error of its own
+                self._file.close()
 
 
 def _ends_inside_a_line(path: Path) -> bool:
@@ -125,9 +131,7 @@ def ship(
     credentials are those of `settings`. Raises UsageError when there are fewer or more labels than lines,
     SourceError.
     """
-    from oddlog.settings import SourceSettings as Defaults
-
-    with open_target(to, settings or Defaults(), partitions=partitions) as target:
+    with open_target(to, settings or SourceSettings(), partitions=partitions) as target:
         for sent in ship_to(target, lines, labels=labels, path=path, rate=rate, stop=stop):
             if progress is not None and sent % PROGRESS_LINES == 0:
                 progress(sent)
