@@ -31,7 +31,8 @@ class Feature:
 HORIZONS: dict[str, float] = {"1h": 3_600.0, "1d": 86_400.0}
 """Decay constants of the client means, in seconds."""
 
-_HORIZON_WORDS = {"1h": "the last hour", "1d": "the last day"}
+HORIZON_WORDS: dict[str, str] = {"1h": "the last hour", "1d": "the last day"}
+"""The same in words."""
 
 CLIENT_SIGNALS: tuple[str, ...] = ("error", "token", "company", "page", "post")
 """What is averaged per client, in this order (`clients.py` keeps one decayed sum of each per horizon)."""
@@ -88,7 +89,7 @@ FEATURES: tuple[Feature, ...] = (
     *(
         Feature(
             client_feature(signal, horizon),
-            _CLIENT_TEXTS[signal][0].format(_HORIZON_WORDS[horizon]),
+            _CLIENT_TEXTS[signal][0].format(HORIZON_WORDS[horizon]),
             f"(s + .3 g) / (n + .3); n, s: sums of 1 and {_CLIENT_TEXTS[signal][1]}, tau = {horizon}",
             1,
             _CLIENT_TEXTS[signal][2],

@@ -66,12 +66,6 @@ def severity(calibration: Calibration, scores: npt.ArrayLike) -> npt.NDArray[np.
     return np.asarray(result, dtype=np.float64)
 
 
-def measured(calibration: Calibration) -> float:
-    """The highest severity that was counted; above it, severities are extrapolated by the slope of the
-    tail."""
-    return float(np.log10(calibration.events + 1))
-
-
 def _thin(severities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Which of the rising severities stay: the first, the highest TOP, and POINTS evenly spaced between."""
     even = np.searchsorted(severities, np.linspace(severities[0], severities[-1], POINTS))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from oddlog.features.declaration import FEATURES, Unit, client_feature
+from oddlog.features.declaration import FEATURES, HORIZON_WORDS, Unit, client_feature
 from oddlog.scoring.scorer import Reason
 
 MOST = 3
@@ -33,20 +33,18 @@ _EVENT_SENTENCES = {
     "method_rarity": "its method is as unusual for its path as {value}",
     "status_rarity": "its status is as unusual for its path as {value}",
 }
-_HORIZONS = {"1h": "the last hour", "1d": "the last day"}
-
 SENTENCES: dict[str, str] = {
     **{
         client_feature(signal, horizon): sentence.replace("{horizon}", words)
         for signal, sentence in _CLIENT_SENTENCES.items()
-        for horizon, words in _HORIZONS.items()
+        for horizon, words in HORIZON_WORDS.items()
     },
     **_EVENT_SENTENCES,
 }
 """A feature's declared meaning as the statement of a value; not in the feature digest: words may improve."""
 
 _FEATURES = {feature.name: feature for feature in FEATURES}
-_SIGNAL = {client_feature(signal, horizon): signal for signal in _CLIENT_SENTENCES for horizon in _HORIZONS}
+_SIGNAL = {client_feature(signal, horizon): signal for signal in _CLIENT_SENTENCES for horizon in HORIZON_WORDS}
 """What a client feature is a mean of."""
 
 
