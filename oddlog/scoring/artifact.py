@@ -127,7 +127,7 @@ def read_card(folder: Path) -> Card:
             mend=_MEND,
         )
     try:
-        return Card.model_validate_json((folder / CARD).read_bytes())
+        return Card.model_validate_json(_read(folder / CARD))
     except ValidationError as error:
         first = error.errors()[0]
         raise ArtifactError(
@@ -140,7 +140,7 @@ def read_card(folder: Path) -> Card:
 def read_verified(folder: Path) -> tuple[Card, dict[str, bytes]]:
     """The card and the bytes of the other files, their digest checked. Raises ArtifactError."""
     card = read_card(folder)
-    contents = {name: (folder / name).read_bytes() for name in DIGESTED}
+    contents = {name: _read(folder / name) for name in DIGESTED}
     found = _digest(contents, card)
     if found != card.model_digest:
         raise ArtifactError(
@@ -149,6 +149,15 @@ def read_verified(folder: Path) -> tuple[Card, dict[str, bytes]]:
             mend="remove the cached copy so that it is fetched again; else oddlog train",
         )
     return card, contents
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:  # no right to, or removed since it was looked for
+        raise ArtifactError(
+            f"{file} cannot be read: {error.strerror}", expected="a model artifact that this user may read", mend=_MEND
+        ) from error
 
 
 def make_golden(
