@@ -101,9 +101,10 @@ def attack(
     end_ms: int,
     release_ms: int | None = None,
 ) -> pl.DataFrame:
-    """Traffic (REQUEST_SCHEMA, by time) with attacks between the two moments, exactly as many lines as budgeted.
+    """Traffic (REQUEST_SCHEMA, by time) with attacks between the two moments, as many lines as budgeted.
 
-    Scenarios that break sound requests change rows in place; the others' rows stand at the end, unsorted.
+    Scenarios that break sound requests change rows in place, fewer where there are not as many; the others' rows
+    stand at the end, unsorted, exactly as many.
     """
     if not any(budgets.values()):
         return traffic
@@ -141,6 +142,7 @@ def _instances(budget: int, typical: int) -> list[int]:
 
 
 def window(rng: np.random.Generator, scenario: Scenario, start_ms: int, end_ms: int) -> tuple[int, int]:
+    """First millisecond of an instance, and the one after its last: the whole time, or a day of it."""
     length = end_ms - start_ms
     if scenario.whole_period:
         return start_ms, end_ms
@@ -174,7 +176,7 @@ def outage_rows(traffic: pl.DataFrame, rng: np.random.Generator, lines: int, sta
 def break_requests(
     traffic: pl.DataFrame, rng: np.random.Generator, lines: int, start_ms: int, end_ms: int, label: str
 ) -> pl.DataFrame:
-    """Traffic in which `lines` sound requests of one stretch of time fail with 502, 503 or 504."""
+    """Traffic in which `lines` sound requests (or as many as there are) of one stretch of time fail with 5xx."""
     rows = outage_rows(traffic, rng, lines, start_ms, end_ms)
     status, size = failures(rng, len(rows))
     broken = pl.DataFrame(
