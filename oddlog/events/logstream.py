@@ -17,7 +17,7 @@ from oddlog.events.record import Records
 BATCH_BYTES = 8 << 20
 """How much of the log, unpacked, is held at a time: some 40,000 lines."""
 LONGEST_LINE = 1 << 20
-"""A line is cut here: no server writes longer ones, and a file without line ends must not fill the memory."""
+"""Bytes of a line that count: no server writes longer ones, and a file without line ends must not fill the memory."""
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _UTF16 = b"\xff\xfe"
@@ -110,4 +110,4 @@ def _lines(source: IO[bytes], name: str, batch_bytes: int) -> Iterator[list[byte
 
 
 def _trimmed(lines: list[bytes]) -> list[bytes]:
-    return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+    return [(line[:-1] if line.endswith(b"\r") else line)[:LONGEST_LINE] for line in lines]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from oddlog.errors import UsageError
-from oddlog.events.logstream import records_of
+from oddlog.events.logstream import LONGEST_LINE, records_of
 
 TEXT = b"one\ntwo\r\n\nfour \xff\nfive without an end"
 LINES = [b"one", b"two", b"", b"four \xff", b"five without an end"]
@@ -77,3 +77,10 @@ def test_a_file_without_line_ends_does_not_fill_the_memory() -> None:
     ((_, line),) = read(b"a" * (5 << 20), batch_bytes=1 << 20)
     assert line is not None
     assert len(line) == 1 << 20
+
+
+@pytest.mark.parametrize("batch_bytes", [100_000, 1 << 20, 1 << 23])
+def test_of_a_very_long_line_the_same_beginning_counts_wherever_batches_end(batch_bytes: int) -> None:
+    long = b"".join(b"%07d;" % number for number in range(400_000))
+    found = read(b"one\n" + long + b"\nthree\n", batch_bytes=batch_bytes)
+    assert found == [(0, b"one"), (1, long[:LONGEST_LINE]), (2, b"three")]
