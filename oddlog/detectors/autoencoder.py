@@ -49,7 +49,7 @@ class Autoencoder:
         chosen = soundest(surprise.score(data.features), data.behaviour, SOUND_SHARE, rng)
         if len(chosen) > MAX_ROWS:
             chosen = np.sort(rng.choice(chosen, MAX_ROWS, replace=False))
-        rows = self._inputs(data.features[chosen]).astype(np.float64)
+        rows = self._normal.above(data.features[chosen]).astype(np.float64)
         self._rows = len(rows)
         self._network = MLPRegressor(
             hidden_layer_sizes=HIDDEN,
@@ -65,10 +65,6 @@ class Autoencoder:
             self._network.fit(rows, rows)
         return self
 
-    def _inputs(self, features: Matrix) -> Matrix:
-        inputs: Matrix = np.maximum(self._normal(features), np.float32(0))
-        return inputs
-
     def score(self, features: Matrix) -> npt.NDArray[np.float32]:
         """Scores [n], 0 and more."""
         result: npt.NDArray[np.float32] = self.contributions(features).sum(axis=1, dtype=np.float32)
@@ -78,7 +74,7 @@ class Autoencoder:
         """[n, d]: the weighted one-sided residuals."""
         if len(features) == 0:
             return np.empty((0, self._columns), dtype=np.float32)
-        x = self._inputs(features).astype(np.float64)
+        x = self._normal.above(features).astype(np.float64)
         residual = np.maximum(0.0, x - self._network.predict(x).reshape(x.shape))
         parts: Matrix = (self._weights * residual).astype(np.float32)
         return parts
@@ -97,7 +93,7 @@ class Autoencoder:
         }
 
     def _residuals(self, graph: Graph) -> str:
-        x = hidden = graph.node("Relu", self._normal.nodes(graph))
+        x = hidden = self._normal.above_nodes(graph)
         layers = list(zip(self._network.coefs_, self._network.intercepts_, strict=True))
         for number, (weights, bias) in enumerate(layers):
             product = graph.node("MatMul", hidden, graph.constant(weights))

@@ -42,7 +42,7 @@ class IForest:
         self._normal = surprise.normal
         rng = np.random.default_rng(seed)
         chosen = soundest(surprise.score(data.features), data.behaviour, SOUND_SHARE, rng)
-        sound = self._inputs(data.features[chosen])
+        sound = self._normal.above(data.features[chosen])
         shape = (max(1, round(BACKGROUND * len(sound))), self._columns)
         background = np.where(rng.random(shape) < BACKGROUND_CELL, rng.uniform(0.0, LIMIT, shape), 0.0)
         rows = np.concatenate([sound, background.astype(np.float32)])
@@ -58,20 +58,16 @@ class IForest:
         ]
         return self
 
-    def _inputs(self, features: Matrix) -> Matrix:
-        inputs: Matrix = np.maximum(self._normal(features), np.float32(0))
-        return inputs
-
     def score(self, features: Matrix) -> npt.NDArray[np.float32]:
         """Scores [n] by scikit-learn's `score_samples`, with its sign turned."""
         if len(features) == 0:
             return np.empty(0, dtype=np.float32)
-        result: npt.NDArray[np.float32] = -self._forest.score_samples(self._inputs(features))
+        result: npt.NDArray[np.float32] = -self._forest.score_samples(self._normal.above(features))
         return result.astype(np.float32)
 
     def contributions(self, features: Matrix) -> Matrix:
         """[n, d]: how much shallower each feature's splits made the row lie, in levels of depth."""
-        inputs = np.ascontiguousarray(self._inputs(features))
+        inputs = np.ascontiguousarray(self._normal.above(features))
         total = np.zeros(inputs.shape)
         for tree, attribution in zip(self._trees, self._attributions, strict=True):
             total += attribution[tree.apply(inputs)]
@@ -79,7 +75,7 @@ class IForest:
 
     def mean_depth(self, features: Matrix) -> npt.NDArray[np.float64]:
         """Mean depth over the trees [n], leaves counted as deep as their rows would still be split."""
-        inputs = np.ascontiguousarray(self._inputs(features))
+        inputs = np.ascontiguousarray(self._normal.above(features))
         depths = [depth[tree.apply(inputs)] for tree, depth in zip(self._trees, self._depths, strict=True)]
         result: npt.NDArray[np.float64] = np.mean(depths, axis=0)
         return result
@@ -109,7 +105,7 @@ class IForest:
     def score_graph(self) -> ModelProto:
         """ONNX: `features` -> `score`; the forest is one node, its leaves weigh depth + c(n)."""
         graph = Graph(self._columns)
-        inputs = graph.node("Relu", self._normal.nodes(graph))
+        inputs = self._normal.above_nodes(graph)
         depth = tree_ensemble(graph, inputs, self._trees, [d[:, None] for d in self._depths], 1)
         unit = TREES * float(_average_path_length(np.array([self._forest.max_samples_]))[0])
         exponent = graph.node("Mul", depth, graph.constant(-1.0 / unit))
@@ -119,7 +115,7 @@ class IForest:
     def contribution_graph(self) -> ModelProto:
         """ONNX: `features` -> `contributions`; the forest again, with a target for every feature."""
         graph = Graph(self._columns)
-        inputs = graph.node("Relu", self._normal.nodes(graph))
+        inputs = self._normal.above_nodes(graph)
         parts = tree_ensemble(graph, inputs, self._trees, self._attributions, self._columns)
         return graph.model(parts, "contributions", self._columns)
 

@@ -48,9 +48,18 @@ class Normal:
             z: Floats = np.clip((x - self.mean) / self.deviation, np.float32(-LIMIT), np.float32(LIMIT))
         return z
 
+    def above(self, columns: npt.NDArray[np.floating]) -> Floats:
+        """max(0, z) float32 [n, d] in [0, LIMIT]: what is more than usual; less than usual is no anomaly."""
+        higher: Floats = np.maximum(self(columns), np.float32(0))
+        return higher
+
     def nodes(self, graph: Graph, columns: str = INPUT) -> str:
-        """The same in a graph."""
+        """z in a graph."""
         return clipped(graph, self.unclipped(graph, columns))
+
+    def above_nodes(self, graph: Graph) -> str:
+        """max(0, z) of the features in a graph."""
+        return graph.node("Relu", self.nodes(graph))
 
     def unclipped(self, graph: Graph, columns: str = INPUT) -> str:
         """(x - mean) / deviation in a graph."""
