@@ -88,12 +88,14 @@ def reap(pid: int) -> None:
 
 
 def stop(pid: int, born: str, *, grace: float = 30.0) -> None:
-    """SIGTERM, and SIGKILL after `grace` seconds; returns when it is gone. Never touches another's pid."""
-    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+    """SIGTERM, and SIGKILL after `grace` seconds; returns when it is gone. Never touches another's pid.
+
+    SIGKILL goes to all of its group, which `start` made: a launcher that is killed stops its server no more."""
+    for send, sign, patience in ((os.kill, signal.SIGTERM, grace), (os.killpg, signal.SIGKILL, 10.0)):
         if not alive(pid, born):
             return
         try:
-            os.kill(pid, sign)
+            send(pid, sign)
         except ProcessLookupError:
             return
         deadline = time.monotonic() + patience
