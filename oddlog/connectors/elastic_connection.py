@@ -55,12 +55,21 @@ class ElasticConnection:
 
     def __init__(self, settings: StoreSettings) -> None:
         parts = urlsplit(settings.url)
+        self.url = without_credentials(settings.url)
         if not parts.hostname or parts.username or parts.port is None:
             raise UsageError(
-                f"store URL {without_credentials(settings.url)!r} is not one of an Elasticsearch",
+                f"store URL {self.url!r} is not one of an Elasticsearch",
                 expected="http(s)://host:port, as in http://127.0.0.1:9200; user and password are settings",
                 mend="set ODDLOG_STORE__URL, ODDLOG_STORE__USERNAME and ODDLOG_STORE__PASSWORD",
             )
+        if settings.ca_file and parts.scheme != "https":
+            raise UsageError(
+                f"store.ca_file is set, and {self.url} is not spoken to by TLS",
+                expected="an https:// URL with store.ca_file",
+                mend="set ODDLOG_STORE__URL to its https:// address, or leave ODDLOG_STORE__CA_FILE away",
+            )
+        if settings.ca_file and not settings.ca_file.is_file():
+            raise UsageError(f"no file {settings.ca_file}, which store.ca_file names", expected="a PEM file")
         if settings.api_key and settings.username:
             raise UsageError("the store has both an API key and a user", expected="one of them")
         more: dict[str, Any] = {}
@@ -71,7 +80,6 @@ class ElasticConnection:
             more["basic_auth"] = (settings.username, password)
         if settings.ca_file:
             more["ca_certs"] = str(settings.ca_file)
-        self.url = without_credentials(settings.url)
         self._client = elasticsearch.Elasticsearch(
             settings.url,
             request_timeout=settings.timeout,
