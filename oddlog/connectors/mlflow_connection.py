@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from oddlog.errors import RegistryError, UsageError
+from oddlog.settings import RegistrySettings, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from oddlog.settings import RegistrySettings
 
 # MLflow's own defaults retry a dead server for minutes and wait 120 s for an answer; a caller here has a
 # cached model, or a person who waits. setdefault: a user's own choice stands.
@@ -46,20 +45,28 @@ def prepare_environment() -> None:
 
 
 def database_file(url: str) -> Path | None:
-    """The file of an embedded registry, absolute; None for a server. Raises UsageError for another scheme.
+    """The file of an embedded registry, absolute; None for a server.
+
+    Raises UsageError for another scheme, and for a URL with a password: it would be shown wherever the URL is.
 
     >>> database_file("sqlite:////srv/mlflow.db").as_posix()
     '/srv/mlflow.db'
     >>> database_file("http://mlflow:5000") is None
     True
     """
-    scheme = urlsplit(url).scheme
-    if scheme in {"http", "https"}:
+    parts = urlsplit(url)
+    if parts.scheme in {"http", "https"}:
+        if "@" in parts.netloc:
+            raise UsageError(
+                "the registry URL carries a user name or password",
+                expected="http(s)://mlflow:5000",
+                mend="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+            )
         return None
-    if scheme == "sqlite" and (path := url.removeprefix("sqlite:///")) not in {url, ""}:
+    if parts.scheme == "sqlite" and (path := url.removeprefix("sqlite:///")) not in {url, ""}:
         return Path(path).absolute()
     raise UsageError(
-        f"registry URL {url!r} is neither a server nor a database file",
+        f"registry URL {without_credentials(url)!r} is neither a server nor a database file",
         expected="http(s)://mlflow:5000 or sqlite:///mlruns/mlflow.db",
         mend="set ODDLOG_REGISTRY__URL, or [registry] url in oddlog.toml",
     )

@@ -122,12 +122,6 @@ def attach(settings: RegistrySettings, run_id: str, file: Path, folder: str) -> 
         connection.client(settings).log_artifact(run_id, str(file), folder)
 
 
-def run_metrics(settings: RegistrySettings, run_id: str) -> dict[str, float]:
-    """The metrics of a run, by name. Raises RegistryError."""
-    with connection.registry_errors(settings.url):
-        return dict(connection.client(settings).get_run(run_id).data.metrics)
-
-
 @contextlib.contextmanager
 def _mlflow(settings: RegistrySettings) -> Iterator[Any]:
     """MLflow's own module, pointed at this registry for as long as it is needed."""
@@ -179,7 +173,7 @@ def _address(mlflow: Any, artifact: str) -> str:
     if not uri.startswith("mlflow-artifacts:"):
         return uri
     server = urlsplit(mlflow.get_tracking_uri())
-    base = f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}"
+    base = f"{server.scheme}://{server.netloc}{server.path.rstrip('/')}"
     return f"{base}/get-artifact?" + urlencode({"path": artifact, "run_uuid": mlflow.active_run().info.run_id})
 
 
