@@ -26,7 +26,6 @@ ALL_FEATURES = f"{FEATURE_PREFIX}*"
 MAX_ID_BYTES = 512
 """Elasticsearch's limit: one longer `_id` fails the whole bulk that carries it."""
 
-
 _YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)
 
 
@@ -119,6 +118,15 @@ def epoch_ms(moment: dt.datetime) -> int:
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
     since_1970 = aware - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return -(-since_1970 // dt.timedelta(milliseconds=1))
+
+
+def time_of(milliseconds: int) -> dt.datetime:
+    """The time, in UTC, of so many milliseconds since 1970.
+
+    >>> time_of(-1)
+    datetime.datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=datetime.timezone.utc)
+    """
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=milliseconds)
 
 
 def nested(columns: Iterable[str], prefix: str = "") -> list[pl.Expr]:

@@ -15,12 +15,7 @@ import orjson
 import polars as pl
 import tenacity
 
-from oddlog.connectors.documents import (
-    VERSION,
-    features_of,
-    flattened,
-    nested_schema,
-)
+from oddlog.connectors.documents import VERSION, features_of, flattened, nested_schema, time_of
 from oddlog.connectors.elastic_bulk import version_text
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_query import query_dsl
@@ -96,7 +91,7 @@ class PointInTime:
         body = {"size": 0, "query": query_dsl(query), "aggs": ends, "track_total_hits": False}
         found = orjson.loads(self.search(body)).get("aggregations", {})  # none where there is no index
         first, last = (found.get(end, {}).get("value") for end in ends)
-        return None if first is None else (_moment(first), _moment(last))
+        return None if first is None else (time_of(int(first)), time_of(int(last)))
 
     def pages(
         self,
@@ -158,10 +153,6 @@ def stored_features(connection: ElasticConnection, index: str) -> list[str]:
     """The feature columns that documents of some indices have, sorted by name."""
     wanted = {"fields": "features.*", "filter_path": "fields.*.*.type", "ignore_unavailable": "true"}
     return sorted(features_of(connection.json("GET", f"/{index}/_field_caps", params=wanted).get("fields", ())))
-
-
-def _moment(milliseconds: float) -> dt.datetime:
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=int(milliseconds))
 
 
 def _by(name: str, order: str = "asc") -> dict[str, Any]:

@@ -16,7 +16,7 @@ _SHOWN = 3  # fields of one index that a sentence names
 
 
 def template_digest(connection: ElasticConnection, name: str) -> str | None:
-    """The digest in the template of that name; "None" in one that oddlog did not write; None where none is."""
+    """The digest in the template of that name, "" in one that oddlog did not write; None where there is none."""
     try:
         found = connection.json("GET", f"/_index_template/{name}")
     except ElasticError as error:
@@ -24,7 +24,7 @@ def template_digest(connection: ElasticConnection, name: str) -> str | None:
             return None
         raise
     meta = found["index_templates"][0]["index_template"].get("_meta") or {}
-    return str(meta.get("digest"))
+    return str(meta.get("digest", ""))
 
 
 def delete_before(

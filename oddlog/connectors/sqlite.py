@@ -28,6 +28,7 @@ from oddlog.connectors.documents import (
     dead_schema,
     features_of,
     read_schema,
+    time_of,
     unstorable,
     without,
 )
@@ -208,7 +209,7 @@ class SqliteStore:
         ]
         if None in ends:
             return None
-        first, last = (sqlite_upkeep.moment(end) for end in ends)
+        first, last = (time_of(end) for end in ends)
         return first, last
 
     def delete_before(self, day: dt.date, *, dry_run: bool = False) -> dict[dt.date, int | None]:

@@ -5,17 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import sqlite3
 
-_1970 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_1970 = dt.date(1970, 1, 1)
 _DAY_MS = 86_400_000
-
-
-def moment(milliseconds: int) -> dt.datetime:
-    """The time of so many milliseconds since 1970.
-
-    >>> moment(-1)
-    datetime.datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=datetime.timezone.utc)
-    """
-    return _1970 + dt.timedelta(milliseconds=milliseconds)
 
 
 def days_before(connection: sqlite3.Connection, day: dt.date) -> dict[dt.date, int | None]:
@@ -26,7 +17,7 @@ def days_before(connection: sqlite3.Connection, day: dt.date) -> dict[dt.date, i
         f'SELECT {number} AS day, count(*) FROM events WHERE "@timestamp" < ? GROUP BY day ORDER BY day',
         (_begins(day),),
     )
-    return {(_1970 + dt.timedelta(days=int(number))).date(): int(count) for number, count in rows}
+    return {_1970 + dt.timedelta(days=int(number)): int(count) for number, count in rows}
 
 
 def delete_day(connection: sqlite3.Connection, day: dt.date) -> None:
@@ -36,4 +27,4 @@ def delete_day(connection: sqlite3.Connection, day: dt.date) -> None:
 
 
 def _begins(day: dt.date) -> int:
-    return (day - _1970.date()).days * _DAY_MS
+    return (day - _1970).days * _DAY_MS
