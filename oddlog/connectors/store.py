@@ -9,12 +9,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import polars as pl
-
-if TYPE_CHECKING:
-    pass
 
 Collection = Literal["drift", "marks", "state", "locks", "runs"]
 """Small documents beside the events: index `oddlog-<name>`, or a table."""
