@@ -100,15 +100,6 @@ class Baseline:
     client_prior: Floats
     """Mean over fitted clients of their own means [signals]."""
 
-    @classmethod
-    def fit(cls, events: pl.DataFrame) -> Self:
-        """Tables of a period of events (columns of EVENT_SCHEMA). Raises UsageError on no events."""
-        from oddlog.features.compute import fit_features
-
-        baseline, _ = fit_features(events)
-        assert isinstance(baseline, cls)
-        return baseline
-
     @property
     def entries(self) -> int:
         """Keys and pairs held: what a baseline's size is counted in."""

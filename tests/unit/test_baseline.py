@@ -11,6 +11,7 @@ from oddlog.errors import ArtifactError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.baseline import Baseline
+from oddlog.features.fitting import fit_baseline
 
 
 def events(count: int = 60) -> pl.DataFrame:
@@ -23,14 +24,17 @@ def events(count: int = 60) -> pl.DataFrame:
 
 
 def test_the_digest_tells_contents_apart_and_nothing_else() -> None:
-    baseline = Baseline.fit(events())
-    assert Baseline.fit(events()).digest == baseline.digest
-    assert Baseline.fit(events()[:-1]).digest != baseline.digest
+    baseline = fit_baseline(events()).baseline
+    assert fit_baseline(events()).baseline.digest == baseline.digest
+    assert fit_baseline(events()[:-1]).baseline.digest != baseline.digest
     assert len(baseline.digest) == 64
 
 
 def test_the_order_of_rows_within_an_hour_changes_no_count() -> None:
-    baseline, shuffled = Baseline.fit(events()), Baseline.fit(events().sample(fraction=1.0, shuffle=True, seed=1))
+    baseline, shuffled = (
+        fit_baseline(events()).baseline,
+        fit_baseline(events().sample(fraction=1.0, shuffle=True, seed=1)).baseline,
+    )
     assert shuffled.path.keys.to_list() == baseline.path.keys.to_list()
     np.testing.assert_array_equal(shuffled.path.counts, baseline.path.counts)
     np.testing.assert_array_equal(shuffled.token.counts, baseline.token.counts)
@@ -38,12 +42,12 @@ def test_the_order_of_rows_within_an_hour_changes_no_count() -> None:
 
 
 def test_entries_count_keys_and_pairs() -> None:
-    baseline = Baseline.fit(events())
+    baseline = fit_baseline(events()).baseline
     assert baseline.entries > len(baseline.token.keys) + len(baseline.path.keys)
 
 
 def test_tables_changed_afterwards_are_refused() -> None:
-    table = pa.ipc.open_stream(Baseline.fit(events()).to_arrow()).read_all()
+    table = pa.ipc.open_stream(fit_baseline(events()).baseline.to_arrow()).read_all()
     counts = table["path.counts"].combine_chunks()[0].values.to_numpy() + 1
     changed = pa.LargeListArray.from_arrays(pa.array([0, len(counts)], type=pa.int64()), pa.array(counts))
     place = table.column_names.index("path.counts")
@@ -62,7 +66,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 
 
 def test_a_truncated_baseline_is_refused() -> None:
-    data = Baseline.fit(events()).to_arrow()
+    data = fit_baseline(events()).baseline.to_arrow()
     with pytest.raises(ArtifactError):
         Baseline.from_arrow(data[: len(data) // 2])
 

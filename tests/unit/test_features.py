@@ -23,6 +23,7 @@ from oddlog.features import clients
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.features.declaration import FEATURE_NAMES, FEATURES, feature_digest
+from oddlog.features.fitting import fit_baseline
 from oddlog.features.keys import keys_of
 
 START = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
@@ -298,7 +299,7 @@ def test_user_agents_are_counted_too_where_there_are_enough(fitted: pl.DataFrame
 @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(fitted=traffic(most=20), stream=traffic(most=60), cuts=st.lists(st.integers(0, 60)))
 def test_batches_may_be_cut_anywhere(fitted: pl.DataFrame, stream: pl.DataFrame, cuts: list[int]) -> None:
-    baseline = Baseline.fit(fitted)
+    baseline = fit_baseline(fitted).baseline
     whole = FeatureComputer(baseline).compute(stream)
     bounds = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     in_batches, one_by_one = FeatureComputer(baseline), FeatureComputer(baseline)
@@ -311,7 +312,7 @@ def test_batches_may_be_cut_anywhere(fitted: pl.DataFrame, stream: pl.DataFrame,
 @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(fitted=traffic(most=20), stream=traffic(most=40))
 def test_partitions_do_not_mix(fitted: pl.DataFrame, stream: pl.DataFrame) -> None:
-    baseline = Baseline.fit(fitted)
+    baseline = fit_baseline(fitted).baseline
     whole = FeatureComputer(baseline).compute(stream)
     for number in (0, 1):
         rows = (stream["oddlog.position.partition"] == number).to_numpy()
@@ -321,7 +322,7 @@ def test_partitions_do_not_mix(fitted: pl.DataFrame, stream: pl.DataFrame) -> No
 @settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
 @given(fitted=traffic(), later=traffic(most=10))
 def test_a_baseline_survives_its_bytes(fitted: pl.DataFrame, later: pl.DataFrame) -> None:
-    baseline = Baseline.fit(fitted)
+    baseline = fit_baseline(fitted).baseline
     again = Baseline.from_arrow(baseline.to_arrow())
     assert again.digest == baseline.digest
     assert again.to_arrow() == baseline.to_arrow()
@@ -343,7 +344,7 @@ def test_clients_leave_the_memory_without_changing_a_number(
     rows += [event(f"d{n}", "/b", seconds=gap + n, status=404) for n in range(3_000)]
     rows += [event(f"c{n}", "/a", seconds=gap + 60 if n % 2 else 1.0, status=404) for n in range(300)]
     stream = frame(rows)
-    baseline = Baseline.fit(stream[:100])
+    baseline = fit_baseline(stream[:100]).baseline
     swept = FeatureComputer(baseline)
     parts = np.concatenate([swept.compute(batch) for batch in stream.iter_slices(500)])
     assert kept_at_least <= swept.clients <= kept_at_most
@@ -367,16 +368,16 @@ def test_a_forgotten_client_that_comes_late_is_not_forgotten_at_every_event() ->
             event("c", "/a", seconds=hour),
         ]
     )
-    features = FeatureComputer(Baseline.fit(stream)).compute(stream)
+    features = FeatureComputer(fit_baseline(stream).baseline).compute(stream)
     np.testing.assert_allclose(features, Plain(stream).features(stream), rtol=1e-5, atol=1e-6)
-    g = Baseline.fit(stream).client_prior[0]
+    g = fit_baseline(stream).baseline.client_prior[0]
     assert features[2, 0] == pytest.approx((1 + 0.3 * g) / 1.3, rel=1e-5)
     assert features[3, 0] == pytest.approx((1 + 0.3 * g) / 2.3, rel=1e-5)
 
 
 def test_dropping_a_partition_forgets_its_clients_alone() -> None:
     stream = frame([event("192.0.2.1", "/a", partition=p, status=404) for p in (0, 1)])
-    computer = FeatureComputer(Baseline.fit(stream))
+    computer = FeatureComputer(fit_baseline(stream).baseline)
     first = computer.compute(stream)
     computer.drop(Partition("e1", "t", 0))
     computer.drop(Partition("e1", "t", 7))  # never seen: nothing to forget
@@ -388,7 +389,7 @@ def test_dropping_a_partition_forgets_its_clients_alone() -> None:
 
 def test_no_rows() -> None:
     stream = frame([event("192.0.2.1", "/a")])
-    assert FeatureComputer(Baseline.fit(stream)).compute(stream[:0]).shape == (0, len(FEATURE_NAMES))
+    assert FeatureComputer(fit_baseline(stream).baseline).compute(stream[:0]).shape == (0, len(FEATURE_NAMES))
     with pytest.raises(UsageError, match="no events"):
         fit_features(stream[:0])
 
@@ -444,7 +445,7 @@ def test_standard_files(path: str, standard: bool) -> None:
 def test_a_browsers_own_404s_count_for_nothing() -> None:
     sound = [event(f"c{n}", "/", seconds=n) for n in range(30)]
     stream = frame([*sound, *(event("c1", "/favicon.ico", status=404, seconds=40 + n) for n in range(5))])
-    features = FeatureComputer(Baseline.fit(frame(sound))).compute(stream)
+    features = FeatureComputer(fit_baseline(frame(sound)).baseline).compute(stream)
     named = dict(zip(FEATURE_NAMES, features[-1].tolist(), strict=True))
     assert named["client_error_1h"] < 0.01
     assert named["path_rarity"] == named["token_rarity"] == named["status_rarity"] == 0.0
@@ -454,7 +455,7 @@ def test_a_crowd_of_equal_clients_is_one_behaviour() -> None:
     """Counted by clients, the probe of a botnet would look like the most normal page of the site."""
     sound = [event(f"c{n}", f"/page/{chr(97 + n % 20)}/{chr(97 + n // 20)}", seconds=60 * n) for n in range(60)]
     botnet = [event(f"b{n}", "/wp-login.php", seconds=n, status=404) for n in range(500)]
-    baseline = Baseline.fit(frame([*sound, *botnet]))
+    baseline = fit_baseline(frame([*sound, *botnet])).baseline
     path = baseline.path.keys.to_list().index("/wp-login.php")
     assert baseline.path.counts[0, path] == 1
     assert baseline.units[0] == 61
