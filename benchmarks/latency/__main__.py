@@ -1,0 +1,177 @@
+"""Latency from produced to acknowledged by Elasticsearch, at a steady rate.
+
+    python -m benchmarks.latency                          1,000 events/s for a minute
+    python -m benchmarks.latency --rate 4000 --seconds 30
+
+Real Kafka and Elasticsearch (started here, or TEST_KAFKA_URL and TEST_ELASTICSEARCH_URL), a real `bentoml serve`, the
+real consumer with its default settings. Produced: the moment the record is handed to a producer that does not linger.
+Producer, servers, scorer and consumer share the machine. Exit code 1 when a document is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from kafka import KafkaProducer
+
+from benchmarks.machine import machine, one_line
+from benchmarks.place import Place, place, running, still_running
+from benchmarks.traffic import PARTITIONS, envelopes, traffic
+from oddlog.connectors.kafka_producer import ensure_topic
+from oddlog.settings import SourceSettings
+
+RESULTS = Path("benchmarks/results/latency.json")
+WARM_SECONDS = 10.0
+"""Of traffic that is sent before and not counted."""
+QUANTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
+AIM_MS = 250.0
+
+Moments = dict[tuple[int, int], float]
+"""Seconds of the clock by (partition, offset)."""
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=1_000.0, help="events a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--models", default="surprise,iforest", help="one after the other")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    given = parser.parse_args()
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
+
+    signal.signal(signal.SIGTERM, end)
+    about = machine()
+    print(one_line(about))
+    count = round(given.rate * (given.seconds + WARM_SECONDS))
+    made = traffic(given.seed, 20_000, count)
+    models = given.models.split(",")
+    found = {}
+    with place(made.fitted, models, say) as where:
+        for model in models:
+            where.promote(model)
+            say(f"{model}: {given.rate:,.0f} events/s for {given.seconds:g} s")
+            found[model] = measure(where, model, made.consumed, given.rate)
+    document = {"machine": about, "rate": given.rate, "seconds": given.seconds, "models": found}
+    print(f"\n{table(document)}")
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(document, indent=2) + "\n")
+    say(f"written to {given.json}")
+    raise SystemExit(1 if any(one["missing"] for one in found.values()) else 0)
+
+
+def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict[str, Any]:
+    """Milliseconds at QUANTILES, batches, and the rate that was really produced."""
+    topic = prefix = f"{where.name}_{model}"
+    source = SourceSettings(url=f"{where.kafka}/{topic}")
+    ensure_topic(source, partitions=PARTITIONS)
+    where.make_indices(prefix)
+    log, notes = where.folder / f"{prefix}.log", where.folder / f"{prefix}.notes"
+    notes.touch()
+    command = [sys.executable, "-m", "benchmarks.latency.noted", str(notes)]
+    with running(where, command, where.consumer_variables(topic, prefix), log) as process:
+        sent, took = _produce(where, topic, lines, rate, lambda: still_running(process, log))
+        deadline = time.monotonic() + 60
+        while len(acknowledged := _acknowledged(notes)) < len(sent) and time.monotonic() < deadline:
+            still_running(process, log)
+            time.sleep(0.2)
+    where.remove_indices(prefix)
+    measured = {at: moment for at, moment in sent.items() if moment >= min(sent.values()) + WARM_SECONDS}
+    taken = np.array([acknowledged[at] - moment for at, moment in measured.items() if at in acknowledged]) * 1e3
+    with notes.open() as batches:
+        sizes = [line.count(":") for line in batches]
+    return {
+        "events": len(measured),
+        "missing": len(sent) - len(acknowledged),
+        "produced_rate": len(sent) / took,
+        "batch_median": float(np.median(sizes)),
+        "milliseconds": {f"{q:g}": float(np.percentile(taken, q)) for q in QUANTILES},
+    }
+
+
+def _produce(where: Place, topic: str, lines: Sequence[str], rate: float, watch: Any) -> tuple[Moments, float]:
+    """Send every line at its moment; when each was sent, by its place in the topic, and the seconds it took."""
+    producer = KafkaProducer(
+        bootstrap_servers=where.kafka.removeprefix("kafka://"), acks="all", linger_ms=0, compression_type="lz4"
+    )
+    records = list(envelopes(lines))
+    producer.send(topic, key=b"-", value=None).get(timeout=30)  # a tombstone: connects, and is a dead letter
+    _until_consumed(where, topic, watch)
+    futures = []
+    begun = time.monotonic()
+    for number, (key, value) in enumerate(records):
+        wait = begun + number / rate - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        futures.append((time.time(), producer.send(topic, key=key, value=value)))
+        if number % 1_000 == 0:
+            watch()
+    took = time.monotonic() - begun
+    sent = {}
+    for moment, future in futures:
+        place_of = future.get(timeout=60)
+        sent[place_of.partition, place_of.offset] = moment
+    producer.close()
+    return sent, took
+
+
+def _until_consumed(where: Place, topic: str, watch: Any) -> None:
+    """Wait until the consumer has begun: its first dead letter is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        watch()
+        if where.indexed(topic, "dead"):
+            return
+        time.sleep(0.2)
+    raise SystemExit("the consumer does not consume")
+
+
+def _acknowledged(notes: Path) -> Moments:
+    found: Moments = {}
+    with notes.open() as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                moment, *places = line.split()
+                for one in places:
+                    partition, _, offset = one.partition(":")
+                    found.setdefault((int(partition), int(offset)), float(moment))
+    return found
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown."""
+    names = ["p50", "p90", "p99", "p99.9", "longest"]
+    lines = [
+        f"| model | events | produced/s | {' | '.join(f'{name}, ms' for name in names)} | median batch "
+        f"| p99 < {AIM_MS:g} ms |",
+        f"| --- | ---: | ---: |{' ---: |' * len(names)} ---: | --- |",
+    ]
+    for model, one in document["models"].items():
+        values = " | ".join(f"{value:,.0f}" for value in one["milliseconds"].values())
+        met = "met" if one["milliseconds"]["99"] < AIM_MS else "not met"
+        missing = f" ({one['missing']} missing)" if one["missing"] else ""
+        lines.append(
+            f"| {model} | {one['events']:,}{missing} | {one['produced_rate']:,.0f} | {values} "
+            f"| {one['batch_median']:.0f} | {met} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
