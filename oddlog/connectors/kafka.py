@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from oddlog.connectors.kafka_assignment import AssignmentChanges, RebalanceListener
-from oddlog.connectors.kafka_connection import connection, failing, kafka_address
+from oddlog.connectors.kafka_connection import connecting, connection, failing, kafka_address
 from oddlog.connectors.kafka_position import resume_point
 from oddlog.connectors.kafka_topic import ConsumedTopic
 from oddlog.connectors.source import Poll
@@ -64,7 +64,7 @@ class KafkaSource:
             "max_partition_fetch_bytes": 4 * 1024 * 1024,
             "fetch_max_bytes": 32 * 1024 * 1024,
         }
-        with failing(self._address, "connecting to"):
+        with connecting(settings, self._address):
             self._consumer = KafkaConsumer(
                 group_id=settings.group,
                 partition_assignment_strategy=[CooperativeStickyAssignor],

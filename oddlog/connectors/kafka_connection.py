@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,3 +129,45 @@ def failing(address: KafkaAddress, doing: str) -> Iterator[None]:
             mend="look whether the broker runs (oddlog stack status), at source.url, and, where it asks for a "
             "password, at source.username and source.password",
         ) from error
+
+
+@contextmanager
+def connecting(settings: SourceSettings, address: KafkaAddress, doing: str = "connecting to") -> Iterator[None]:
+    """`failing` around a first contact. Where it is TLS that fails, the error says so: to the client library a
+    certificate that is not trusted is a broker that is away."""
+    try:
+        with failing(address, doing):
+            yield
+    except SourceError as error:
+        if settings.security_protocol.endswith("SSL") and (problem := _tls_problem(settings, address)):
+            raise SourceError(
+                f"{doing} {address.url}: {problem}",
+                expected="brokers that speak TLS there, with a certificate for the name they are addressed by, signed "
+                "by an authority that is trusted here",
+                mend="set ODDLOG_SOURCE__CA_FILE to the PEM file of that authority; look at source.security_protocol",
+            ) from error
+        raise
+
+
+def _tls_problem(settings: SourceSettings, address: KafkaAddress) -> str | None:
+    """Why no connection to the first broker that is there is trusted; None where one is, or none is there."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        return f"{settings.ca_file} holds no certificate: {error}"
+    for server in address.servers:
+        host, _, port = server.rpartition(":")
+        host = host.strip("[]")
+        try:
+            with (
+                socket.create_connection((host, int(port)), timeout=CONNECT_MS / 1000) as link,
+                context.wrap_socket(link, server_hostname=host),
+            ):
+                return None
+        except ssl.SSLCertVerificationError as error:
+            return f"the certificate of {server} is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            return f"no TLS connection to {server}: {error.reason or error}"
+        except OSError:
+            continue
+    return None

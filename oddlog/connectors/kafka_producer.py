@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from kafka import KafkaAdminClient, KafkaProducer, errors
 from kafka.admin import NewTopic
 
-from oddlog.connectors.kafka_connection import LARGEST_RECORD, KafkaAddress, connection, failing, kafka_address
+from oddlog.connectors.kafka_connection import (
+    LARGEST_RECORD,
+    KafkaAddress,
+    connecting,
+    connection,
+    failing,
+    kafka_address,
+)
 from oddlog.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +43,8 @@ class KafkaWriter:
         """
         self.address = kafka_address(url)
         self.acknowledged = 0
-        client = connection(settings, self.address)
-        _require_topic(client, self.address, partitions)
-        with failing(self.address, "connecting to"):
+        _require_topic(settings, self.address, partitions)
+        with connecting(settings, self.address):
             self._producer = KafkaProducer(
                 acks="all",
                 enable_idempotence=True,
@@ -48,7 +54,7 @@ class KafkaWriter:
                 max_request_size=LARGEST_RECORD,
                 allow_auto_create_topics=False,
                 delivery_timeout_ms=int(ACKNOWLEDGE_SECONDS * 1000),
-                **client,
+                **connection(settings, self.address),
             )
         self._waiting: deque[tuple[Any, int]] = deque()
         self._waiting_bytes = 0
@@ -107,14 +113,14 @@ def ensure_topic(settings: SourceSettings, *, partitions: int | None = None) -> 
 
     Raises UsageError for a wrong URL, or where the topic has another number of partitions; SourceError."""
     address = kafka_address(settings.url)
-    return _require_topic(connection(settings, address), address, partitions)
+    return _require_topic(settings, address, partitions)
 
 
-def _require_topic(client: dict[str, Any], address: KafkaAddress, partitions: int | None) -> bool:
+def _require_topic(settings: SourceSettings, address: KafkaAddress, partitions: int | None) -> bool:
     """Make the topic where it is missing; hold it to the wished partitions where it is there."""
     made = False
-    with failing(address, "making"):
-        admin = KafkaAdminClient(**client)
+    with connecting(settings, address, "making"):
+        admin = KafkaAdminClient(**connection(settings, address))
         try:
             (found,) = admin.describe_topics([address.topic])
             if not found["partitions"]:

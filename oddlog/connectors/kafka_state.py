@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kafka import KafkaConsumer, TopicPartition
 
-from oddlog.connectors.kafka_connection import connection, failing, kafka_address
+from oddlog.connectors.kafka_connection import connecting, connection, failing, kafka_address
 from oddlog.connectors.kafka_position import Stamp, resume_point
 from oddlog.connectors.kafka_topic import partitions_of, topic_id
 from oddlog.connectors.source import PartitionState
@@ -30,7 +30,7 @@ def topic_state(settings: SourceSettings) -> list[PartitionState]:
         "auto_offset_reset": "none",
         "allow_auto_create_topics": False,
     }
-    with failing(address, "connecting to"):
+    with connecting(settings, address):
         consumer = KafkaConsumer(group_id=settings.group, **client)
     try:
         with failing(address, "looking at"):
