@@ -63,7 +63,6 @@ def enrich(
     with _status(quiet=json or logs_are_json()) as show, _observer(settings.enrich) as observe:
         # The port answers before anything is opened: whoever probes it sees a consumer that starts.
         opened_store = open_store(settings.store)
-        opened_store.setup()
         opened_source = open_source(settings.source)
         opened_scorer = open_scorer(settings)
         enricher = Enricher(settings.enrich, opened_source, opened_store, opened_scorer, progress=show, observe=observe)

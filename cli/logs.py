@@ -1,6 +1,7 @@
 """Logs of the verbs that run for long: one handler on standard error, as text or as a JSON object a line.
 
-Nothing is logged for a single event, and no secret of the settings gets through. What a verb prints as its answer
+Nothing is logged for a single event, no secret of the settings gets through, and a client library that says the same
+again and again is heard once a minute. What a verb prints as its answer
 goes to standard output, and is not a log.
 """
 
@@ -11,7 +12,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +31,12 @@ LogJson = Annotated[
 ROOMS = ("cli", "oddlog", "serving", "training", "monitoring")
 """Loggers of our own; everybody else's are held to WARNING at least."""
 
+SAME_SECONDS = 60.0
+"""How long a client library that repeats itself is not heard: while its server is away, it does so all the time."""
+
 _HIDDEN = "***"
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 _in_json = False
 
 
@@ -46,6 +52,7 @@ def start_logging(settings: Settings) -> None:
     secrets = _secrets(settings)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(secrets) if _in_json else TextLines(secrets))
+    handler.addFilter(OnceAMinute())
     level = logging.getLevelNamesMapping()[settings.log.level]
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     for room in ROOMS:
@@ -63,6 +70,34 @@ def log_error(error: OddlogError) -> None:
     """An error that ends a verb, with what was expected and what mends it as fields."""
     more = {"expected": error.expected, "mend": error.mend, "exit_code": error.exit_code}
     logging.getLogger("cli").error(error.found, extra={key: value for key, value in more.items() if value is not None})
+
+
+class OnceAMinute(logging.Filter):
+    """Lets the same news of a client library through once in SAME_SECONDS, with how often it was said meanwhile.
+
+    Two messages that differ in numbers alone are the same news. Our own rooms are always heard."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._heard: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if record.name.partition(".")[0] in ROOMS:
+            return True
+        now, message = self._clock(), record.getMessage()
+        news = (record.name, _NUMBER.sub("#", message))
+        at, more = self._heard.get(news, (float("-inf"), 0))
+        if now - at < SAME_SECONDS:
+            self._heard[news] = (at, more + 1)
+            return False
+        if len(self._heard) >= 1_000:
+            self._heard.clear()
+        self._heard[news] = (now, 0)
+        if more:
+            record.msg, record.args = f"{message} (and {more} more like it)", ()
+        return True
 
 
 class TextLines(logging.Formatter):

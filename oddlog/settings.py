@@ -146,12 +146,22 @@ class EnrichSettings(_Group):
     """How often client state is written to the store, so that a restart replays no more than came since."""
     settle_seconds: float = Field(default=30.0, gt=0)
     """How often events that were written as pending under a known baseline are scored after all."""
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the clients whose events the challenger scores, too (`anomaly.shadow.*`). 1: all, and its lane is warm
+    when it is promoted; 0: no shadow."""
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)
     """Port of the consumer's /metrics, /livez and /readyz; none: no such port. 0: any free one, which the log tells."""
     metrics_host: str = "127.0.0.1"
     """Address that port is bound to; in a container `0.0.0.0`."""
     live_seconds: float = Field(default=120.0, gt=0)
     """The consumer counts as live while its loop has moved within so many seconds; longer than any one request."""
+
+
+class BackfillSettings(_Group):
+    """Scoring of stored events: `oddlog backfill`."""
+
+    workers: int = Field(default=4, ge=1)
+    """Most partitions that are worked on side by side; each takes a frame of events and its clients' state."""
 
 
 class TrainSettings(_Group):
@@ -227,6 +237,8 @@ class Settings(BaseSettings):
     """The BentoML service."""
     enrich: EnrichSettings = EnrichSettings()
     """The consumer."""
+    backfill: BackfillSettings = BackfillSettings()
+    """Scoring of stored events."""
     train: TrainSettings = TrainSettings()
     """Training."""
     promote: PromoteSettings = PromoteSettings()

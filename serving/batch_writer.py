@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -22,6 +23,9 @@ from oddlog.settings import EnrichSettings
 from serving.consumer_metrics import ConsumerObserver
 from serving.documents import dead_letters_of_rejected
 from serving.snapshots import Snapshot, write_snapshot
+
+if TYPE_CHECKING:
+    from serving.shadow import ShadowRows
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ class Batch:
     dead: pl.DataFrame
     snapshots: list[Snapshot] = field(default_factory=list)
     """Client state at the end of this batch: to be written when it is committed."""
+    shadow: ShadowRows | None = None
+    """What the challenger is to score when it is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ class BatchWriter:
             if rows:
                 attempt += 1
                 self._retries += 1
+                self._observe.retried()
                 reason = next(iter(outcome.retry.values()))
                 self._observe.waiting(reason)
                 if attempt == 1:

@@ -65,11 +65,17 @@ class HttpScorer:
         answer = self._request("GET", "/v1/models")
         try:
             told = answer.json()
-            _ = told["champion"], told["registry"]["reachable"], told["registry"]["roles"], told["detail"]
+            _ = told["champion"], told["challenger"], told["detail"]
+            _ = told["registry"]["reachable"], told["registry"]["roles"]
         except (ValueError, KeyError, TypeError):
             raise self._stranger(answer) from None
         assert isinstance(told, dict)
         return told
+
+    def challenger(self) -> str | None:
+        """The challenger's version now; None where there is none, or the service refuses it."""
+        told = self.models()["challenger"]
+        return None if told is None else str(told["version"])
 
     def baseline(self, version: str) -> Baseline:
         """The baseline a version was fitted with; kept, and asked for again by digest alone.

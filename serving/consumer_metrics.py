@@ -34,7 +34,6 @@ class Totals(Protocol):
     settled: int
     anomalies: int
     batches: int
-    retries: int
     replayed: int
 
 
@@ -77,6 +76,15 @@ class ConsumerObserver:
     def lane(self, version: str | None, baseline: str | None = None) -> None:
         """The model version that scores from now on; None: there is none."""
 
+    def retried(self) -> None:
+        """A write that the store could not take is sent again."""
+
+    def shadow(self, *, scored: int, dropped: int) -> None:
+        """Events that were given the challenger's score, and sampled ones that were not."""
+
+    def shadow_lane(self, version: str | None, baseline: str | None = None) -> None:
+        """The challenger that scores beside the champion from now on; None: there is none."""
+
 
 class ConsumerMetrics(ConsumerObserver):
     """Counts, in a Prometheus registry of its own, and judges liveness and readiness.
@@ -113,6 +121,24 @@ class ConsumerMetrics(ConsumerObserver):
         self._lane = Gauge(
             "oddlog_consumer_lane_info",
             "1 for the model version, and its baseline, that scores now.",
+            ["version", "baseline"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            "oddlog_consumer_retries", "Writes that the store could not take, and that were sent again.",
+            registry=registry,
+        )  # fmt: skip
+        self._shadow = Counter(
+            "oddlog_consumer_shadow_events",
+            "Events of sampled clients by what became of them: given the challenger's score, or dropped.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("scored", "dropped"):
+            self._shadow.labels(outcome)
+        self._shadow_lane = Gauge(
+            "oddlog_consumer_shadow_lane_info",
+            "1 for the challenger, and its baseline, that scores a sample now.",
             ["version", "baseline"],
             registry=registry,
         )
@@ -181,6 +207,18 @@ class ConsumerMetrics(ConsumerObserver):
         if version is not None:
             self._lane.labels(version, baseline or "").set(1)
 
+    def retried(self) -> None:
+        self._retries.inc()
+
+    def shadow(self, *, scored: int, dropped: int) -> None:
+        self._shadow.labels("scored").inc(scored)
+        self._shadow.labels("dropped").inc(dropped)
+
+    def shadow_lane(self, version: str | None, baseline: str | None = None) -> None:
+        self._shadow_lane.clear()
+        if version is not None:
+            self._shadow_lane.labels(version, baseline or "").set(1)
+
     # What whoever asks is told.
 
     def not_live(self) -> str | None:
@@ -197,7 +235,7 @@ class ConsumerMetrics(ConsumerObserver):
         with self._lock:
             held = dict(self._partitions)
         if not held:
-            return "no partition is assigned"
+            return f"waiting: {self._waits}" if self._waits else "no partition is assigned"
         if left := [partition for partition, done in held.items() if not done]:
             return f"{len(left)} of {len(held)} partitions are being restored"
         return f"a batch waits: {self._waits}" if self._waits else None
@@ -216,7 +254,6 @@ class ConsumerMetrics(ConsumerObserver):
             "anomalies": "Events at or over the threshold.",
             "batches": "Batches committed.",
             "settled": "Events that were written as pending and scored later.",
-            "retries": "Writes that the store could not take, and that were sent again.",
             "replayed": "Events replayed to restore client state.",
         }.items():
             yield CounterMetricFamily(f"oddlog_consumer_{name}", meaning, value=getattr(totals, name, 0))

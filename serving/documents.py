@@ -11,7 +11,7 @@ import polars as pl
 
 from oddlog.events.parse import LATEST_MS
 from oddlog.events.record import Records, event_id
-from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, FEATURE_PREFIX
+from oddlog.events.schema import ANOMALY_SCHEMA, BESIDE_SCHEMA, DEAD_SCHEMA, FEATURE_PREFIX
 from oddlog.scoring.scorer import Scores
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
         constant("anomaly.model.version", scores.model_version),
         constant("anomaly.baseline", scores.baseline_digest),
         column("anomaly.reasons", [scores.reasons.get(row) for row in range(rows)]),
+    ]
+
+
+def previous_columns(events: pl.DataFrame) -> list[pl.Series]:
+    """The columns `anomaly.previous.*` for a new verdict on events: version and score of the one they have."""
+    return [
+        events[f"anomaly.{had}"].alias(name).cast(BESIDE_SCHEMA[name])
+        for name, had in (("anomaly.previous.version", "model.version"), ("anomaly.previous.score", "score"))
     ]
 
 

@@ -13,11 +13,10 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import polars as pl
 
@@ -32,20 +31,18 @@ from serving.batch_writer import Batch, BatchWriter, Stopped, Written
 from serving.consumer_metrics import ConsumerObserver
 from serving.documents import pending_events, scored_events
 from serving.lane import Lane
+from serving.patience import Patience
 from serving.settle import settle_pending
+from serving.shadow import Shadow
+from serving.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 SCORER_REST_SECONDS = 2.0
 """After a failed request the scorer is left alone for this long, so that a batch does not wait for it each time."""
 
 LOOK_SECONDS = 5.0
 """How often the scorer is asked for the champion where no answer tells: while idle, or while it was away."""
-
-SOURCE_SECONDS = 600.0
-"""How long a source that answers no question about committed positions is asked again."""
 
 ALIVE_SECONDS = 0.5
 """How often the source is told that we live, while a batch waits for the store."""
@@ -64,6 +61,8 @@ class Counts:
     batches: int = 0
     retries: int = 0
     replayed: int = 0
+    shadow_scored: int = 0
+    shadow_dropped: int = 0
 
 
 class Enricher:
@@ -89,6 +88,8 @@ class Enricher:
         self._observe = observe or ConsumerObserver()
         self._stop = threading.Event()
         self._writer = BatchWriter(store, settings, self._stop, self._observe)
+        self._patiently = Patience(source, self._stop, self._observe)
+        self._shadow = Shadow(settings, source, store, scorer, self._observe)
         self._in_flight: tuple[Batch, Future[Written]] | None = None
         self._computed: dict[Partition, int] = {}
         """Where memory stands, by partition that is ours: ahead of the committed position by what is in flight."""
@@ -105,15 +106,19 @@ class Enricher:
         self._stop.set()
 
     def run(self, *, until_idle: float | None = None) -> Counts:
-        """Consume until stopped, or until the source was empty for `until_idle` seconds.
+        """Set the store up, then consume until stopped, or until the source was empty for `until_idle` seconds.
 
         Raises SourceEpochError, SourceError, StoreRefused and StoreError; what is retried never raises."""
         try:
+            self._patiently(self._store.setup)
+            self._shadow.start()
             self._loop(until_idle)
         except Stopped:
             log.info("stopped while the store was away; what is not committed will be read again")
         finally:
             self._writer.close()
+            self._shadow.close()
+            self._count_shadow()
         return self.counts
 
     def _loop(self, until_idle: float | None) -> None:
@@ -128,6 +133,7 @@ class Enricher:
             self._follow_champion()
             for partition in poll.assigned:
                 self._take(partition)
+            self._shadow.follow(self.lane.version if self.lane else None, self._computed)
             batch = self._prepare(poll.records) if len(poll.records) else None
             if poll.assigned or batch is not None or self._in_flight is not None:
                 idle_since = time.monotonic()
@@ -146,17 +152,27 @@ class Enricher:
                 self._observe.idle()
             self._settle()
             self._tell_lag()
+            self._count_shadow()
             self._progress(self.counts)
         if self._finish() and self.counts.records:
-            self._writer.submit_snapshots([self.lane.snapshot(*at) for at in self._committed()] if self.lane else [])
+            self._writer.submit_snapshots(self._snapshots(self._committed()))
 
-    def _committed(self) -> list[tuple[Partition, int]]:
+    def _committed(self) -> dict[Partition, int]:
         """Where memory stands, where it stands no further than what is committed."""
-        return [
-            (partition, offset)
+        return {
+            partition: offset
             for partition, offset in self._computed.items()
             if offset and self._source.committed(partition) == offset
-        ]
+        }
+
+    def _snapshots(self, stands: Mapping[Partition, int]) -> list[Snapshot]:
+        """The client state of the lanes at these offsets, where memory stands."""
+        lane = self.lane
+        mine = [lane.snapshot(partition, offset) for partition, offset in stands.items() if offset] if lane else []
+        return mine + self._shadow.snapshots(stands)
+
+    def _count_shadow(self) -> None:
+        self.counts.shadow_scored, self.counts.shadow_dropped = self._shadow.scored, self._shadow.dropped
 
     def _take(self, partition: Partition) -> None:
         """Restore the client state of a newly assigned partition, then let it flow."""
@@ -171,6 +187,7 @@ class Enricher:
     def _forget(self, partition: Partition) -> None:
         self._computed.pop(partition, None)
         self._unproved.discard(partition)
+        self._shadow.forget(partition)
         if self.lane is not None:
             self.lane.drop(partition)
 
@@ -181,25 +198,6 @@ class Enricher:
                 self.counts.replayed += self._patiently(
                     lambda: lane.restore(self._source, self._store, partition, self._computed[partition])
                 )
-
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """The answer of store or source, waited for while one is away; raises Stopped when asked to stop meanwhile.
-
-        The store says by type that it is away; the source does not, so that it is waited for SOURCE_SECONDS."""
-        begun = time.monotonic()
-        while True:
-            try:
-                return ask()
-            except SourceEpochError:
-                raise
-            except (StoreUnavailable, SourceError) as error:
-                if isinstance(error, SourceError) and time.monotonic() - begun > SOURCE_SECONDS:
-                    raise
-                log.warning("waiting: %s", error.found)
-                self._observe.waiting(error.found)
-                if self._stop.wait(ALIVE_SECONDS):
-                    raise Stopped from None
-                self._source.keep_alive()
 
     def _follow_champion(self) -> None:
         """Have the champion's lane, also while no event asks for it: it is warm when the next one comes."""
@@ -217,10 +215,14 @@ class Enricher:
             self._let_scorer_rest(error)
 
     def _switch(self, version: str) -> None:
-        """Warm the lane of `version` aside, up to where memory stands, then put it in place."""
-        lane = Lane(version, self._scorer.baseline(version))
-        for partition in self._computed:
-            self._restore(lane, partition)
+        """Warm the lane of `version` aside, up to where memory stands, then put it in place.
+
+        The challenger's is warm already where it knew every client."""
+        lane = self._shadow.take(version, self._computed)
+        if lane is None:
+            lane = Lane(version, self._scorer.baseline(version))
+            for partition in self._computed:
+                self._restore(lane, partition)
         log.info("lane of model version %s is warm (before: %s)", version, self.lane.version if self.lane else "none")
         self.lane = lane
         self._observe.lane(version, lane.baseline.digest)
@@ -238,11 +240,12 @@ class Enricher:
         if self._unproved:
             self._prove_epoch(parsed.events)
         events, champion = self._enrich(parsed.events)
+        shadow = self._shadow.compute(parsed.events)
         self._computed.update(records.next_offset)
-        batch = Batch(records, events, parsed.dead)
+        batch = Batch(records, events, parsed.dead, shadow=shadow)
         if self.lane is not None and time.monotonic() - self._snapshot_at >= self._settings.snapshot_seconds:
             self._snapshot_at = time.monotonic()
-            batch.snapshots = [self.lane.snapshot(*at) for at in self._computed.items() if at[1]]
+            batch.snapshots = self._snapshots(self._computed)
         if champion is not None and self.lane is not None and champion != self.lane.version:
             try:
                 self._switch(champion)
@@ -330,6 +333,8 @@ class Enricher:
         self.counts.anomalies += written.anomalies
         self.counts.batches += 1
         self._observe.batch(self.counts, dict(written.dead["kind"].value_counts().iter_rows()))
+        if batch.shadow is not None:
+            self._shadow.offer(batch.shadow)
         if batch.snapshots:
             self._writer.submit_snapshots(batch.snapshots)
         return True
@@ -350,6 +355,7 @@ class Enricher:
             self._patiently(self._source.rewind)
             for partition in self._computed:
                 self._computed[partition] = self._patiently(partial(self._source.committed, partition)) or 0
+                self._shadow.forget(partition)
                 self._restore(self.lane, partition)
             return False
         return True

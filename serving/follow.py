@@ -132,6 +132,10 @@ class AliasFollower:
             self._hold(self._opened().version(version))
             self._named_at[version] = time.monotonic()
 
+    def keep(self, version: str) -> None:
+        """A version is in use: it is not let go for RETIRE_SECONDS more, role or not."""
+        self._named_at[version] = time.monotonic()
+
     def use_cache(self, why: str) -> None:
         """Serve what was verified before, unless the registry has named a champion meanwhile. Raises nothing."""
         note = self._cache.remembered()
@@ -155,6 +159,8 @@ class AliasFollower:
                     self._loaded[cached.version] = cached.key
                     self._named_at[cached.version] = time.monotonic()
             self._shelf.set_champion(champion)
+            challenger = note.roles.get(CHALLENGER)
+            self._shelf.set_challenger(challenger.version if challenger and challenger.version in models else None)
             self.view = replace(
                 self.view,
                 roles={role: cached.version for role, cached in note.roles.items()},
@@ -195,6 +201,9 @@ class AliasFollower:
                 self.use_cache("the registry names no champion")
         elif self._loaded.get(champion.version) == key_of(champion):
             self._make_champion(champion)
+        challenger = roles.get(CHALLENGER)
+        held = challenger is not None and self._loaded.get(challenger.version) == key_of(challenger)
+        self._shelf.set_challenger(challenger.version if challenger is not None and held else None)
         with self._changing:
             self._settled = self._settled or champion is not None
             now_served = self._shelf.champion()

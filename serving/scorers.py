@@ -41,6 +41,8 @@ def local_scorer(settings: Settings) -> LocalScorer:
     follower = AliasFollower(settings.registry, shelf, registry=lambda: open_registry(settings.registry))
 
     def refresh(version: str | None) -> None:
+        if version is not None:
+            follower.keep(version)
         follower.look(unless_within=LOOK_EVERY)
         if version is not None:
             if version in shelf.versions():

@@ -22,6 +22,7 @@ from serving.api import make_app
 from serving.backend import Backend
 from serving.follow import AliasFollower, FollowerThread
 from serving.metrics import service_metrics
+from serving.orphans import end_with_parent
 
 # BentoML reports every start to its makers unless told not to. setdefault: a user's own choice stands.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -55,6 +56,8 @@ class OddlogScorer:
 
     def __init__(self) -> None:
         logging.getLogger("serving").setLevel(logging.INFO)
+        if bentoml.server_context.worker_index is not None:  # a worker of `bentoml serve`, and no import in a test
+            end_with_parent()
         metrics = service_metrics()
         shelf = ModelShelf(SETTINGS.registry.model)
         follower = AliasFollower(

@@ -33,11 +33,13 @@ class Snapshot:
     baseline: str
     clients: pl.DataFrame
     """As FeatureComputer.client_table gives it."""
+    share: float = 1.0
+    """Of which clients: all, or a sample (serving/lane.py)."""
 
 
 def write_snapshot(store: Store, snapshot: Snapshot) -> None:
     """Write chunks, then the manifest, then remove the chunks of the snapshot before. Raises StoreError."""
-    key = _key(snapshot.partition, snapshot.baseline)
+    key = _key(snapshot.partition, snapshot.baseline, snapshot.share)
     before = store.get_document("state", key)
     buffer = io.BytesIO()
     snapshot.clients.write_ipc(buffer, compression="zstd")
@@ -60,9 +62,11 @@ def write_snapshot(store: Store, snapshot: Snapshot) -> None:
             store.delete_document("state", _chunk(key, int(before["offset"]), number))
 
 
-def read_snapshot(store: Store, partition: Partition, baseline: str, *, until: int) -> Snapshot | None:
+def read_snapshot(
+    store: Store, partition: Partition, baseline: str, *, until: int, share: float = 1.0
+) -> Snapshot | None:
     """The latest snapshot, if there is one that was taken at or before offset `until` and is whole; else None."""
-    key = _key(partition, baseline)
+    key = _key(partition, baseline, share)
     manifest = store.get_document("state", key)
     if manifest is None or int(manifest["offset"]) > until:
         return None
@@ -77,11 +81,12 @@ def read_snapshot(store: Store, partition: Partition, baseline: str, *, until: i
     if hashlib.sha256(data).hexdigest() != manifest["digest"]:
         log.warning("the snapshot of %s at offset %d is not whole; replaying instead", key, offset)
         return None
-    return Snapshot(partition, offset, baseline, pl.read_ipc(io.BytesIO(data)))
+    return Snapshot(partition, offset, baseline, pl.read_ipc(io.BytesIO(data)), share)
 
 
-def _key(partition: Partition, baseline: str) -> str:
-    return f"clients-{baseline[:16]}-{feature_digest()[:16]}-{partition.epoch}-{partition.topic}-{partition.number}"
+def _key(partition: Partition, baseline: str, share: float) -> str:
+    whose = "clients" if share >= 1 else f"sample{share:g}"
+    return f"{whose}-{baseline[:16]}-{feature_digest()[:16]}-{partition.epoch}-{partition.topic}-{partition.number}"
 
 
 def _chunk(key: str, offset: int, number: int) -> str:

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from oddlog.events.schema import ANOMALY_SCHEMA, DEAD_SCHEMA, EVENT_SCHEMA, FEATURE_PREFIX
+from oddlog.events.schema import ANOMALY_SCHEMA, BESIDE_SCHEMA, DEAD_SCHEMA, EVENT_SCHEMA, FEATURE_PREFIX
 
 DTypes = Mapping[str, pl.DataType | type[pl.DataType]]
 
-STORED_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {**EVENT_SCHEMA, **ANOMALY_SCHEMA}
-"""Every column of a stored event but the features; reading gives them in this order."""
+STORED_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {**EVENT_SCHEMA, **ANOMALY_SCHEMA, **BESIDE_SCHEMA}
+"""Every column that a stored event can have but the features."""
 
 VERSION = "_version"
 """Opaque text: which state of the document was read. Only the store that wrote it can read it."""
@@ -56,13 +56,14 @@ def check_columns(frame: pl.DataFrame, required: Iterable[str], known: Iterable[
 def read_schema(columns: Sequence[str] | None, stored_features: Iterable[str]) -> dict[str, pl.DataType]:
     """Names and types of the columns that a read returns, in order. Raises ValueError for an unknown name.
 
-    `stored_features`: the feature columns that the store holds, for the entry `features.*`.
+    `stored_features`: the feature columns that the store holds, for the entry `features.*`. No `columns`: those
+    of the event and its verdict.
 
     >>> read_schema(["_id", "features.*"], ["features.a"])
     {'_id': String, 'features.a': Float32}
     """
     if columns is None:
-        return _instances(STORED_SCHEMA)
+        return _instances({**EVENT_SCHEMA, **ANOMALY_SCHEMA})
     chosen: dict[str, pl.DataType | type[pl.DataType]] = {}
     for column in columns:
         if column == ALL_FEATURES:

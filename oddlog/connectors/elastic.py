@@ -59,13 +59,17 @@ class ElasticStore:
     def write_events(self, events: pl.DataFrame) -> WriteOutcome:
         """Create one document a row, never overwriting; see the port. Raises StoreRefused on 401 and 403."""
         check_columns(events, EVENT_SCHEMA, STORED_SCHEMA)
-        day = pl.col("@timestamp").dt.strftime("%Y.%m.%d")
-        return self._create(events, pl.concat_str(pl.lit(f"{self._prefix}-{EVENTS}-"), day))
+        return self._create(events, self._index_of_day())
 
     def write_dead(self, dead: pl.DataFrame) -> WriteOutcome:
         """Create one dead letter a row, never overwriting; see the port. Raises StoreRefused on 401 and 403."""
         check_columns(dead, DEAD_SCHEMA, DEAD_SCHEMA)
         return self._create(dead, pl.lit(self._dead))
+
+    def current_versions(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Of `events` those that are stored, with `_version`, asked by id and not by search; see the port."""
+        keys = events.select("_id", "@timestamp", self._index_of_day().alias("_index"))
+        return elastic_documents.with_versions(self._connection, keys)
 
     def update_events(self, updates: pl.DataFrame) -> int:
         """Partial updates guarded by `_version`; a null clears its field. See the port."""
@@ -203,6 +207,9 @@ class ElasticStore:
         params = {"ignore_unavailable": "true", "allow_partial_search_results": "false"}
         body = {"size": 0, "query": query, "track_total_hits": True}
         return int(self._connection.json("POST", f"/{index}/_search", body, params=params)["hits"]["total"]["value"])
+
+    def _index_of_day(self) -> pl.Expr:
+        return pl.concat_str(pl.lit(f"{self._prefix}-{EVENTS}-"), pl.col("@timestamp").dt.strftime("%Y.%m.%d"))
 
     def _index(self, collection: Collection) -> str:
         return f"{self._prefix}-{collection}"

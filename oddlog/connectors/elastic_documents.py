@@ -1,4 +1,5 @@
-"""Small documents by id, and locks with an expiry, in Elasticsearch. Events are `elastic.py`'s."""
+"""Small documents by id, locks with an expiry, and versions of documents by id, in Elasticsearch. Events are
+`elastic.py`'s."""
 
 from __future__ import annotations
 
@@ -9,10 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+import polars as pl
 
+from oddlog.connectors.documents import VERSION
+from oddlog.connectors.elastic_bulk import version_text
 from oddlog.connectors.elastic_connection import ElasticConnection, ElasticError
 from oddlog.connectors.elastic_read import PointInTime
 
+_GETS = 1_000
+_GOT = {"_index": pl.String, "_id": pl.String, "_seq_no": pl.Int64, "_primary_term": pl.Int64}
 _PAGE = 500  # documents of a collection are small, but a chunk of a snapshot may have a megabyte
 
 
@@ -50,6 +56,17 @@ def delete(connection: ElasticConnection, index: str, id: str) -> None:
         connection.json("DELETE", _path(index, id))
 
 
+def with_versions(connection: ElasticConnection, keys: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `keys` (`_index`, `_id`, ...) whose document exists, without `_index`, with its version now.
+
+    A get by id sees what was written last, refreshed or not; a search would be seconds behind."""
+    found = [_versions(connection, part) for part in keys.iter_slices(_GETS)]
+    known = pl.concat(found) if found else pl.DataFrame(schema=_GOT)
+    keys = keys.join(known, on=["_index", "_id"], how="inner", maintain_order="left")
+    version = version_text(pl.col("_index"), pl.col("_seq_no"), pl.col("_primary_term"))
+    return keys.with_columns(version.alias(VERSION)).drop("_index", "_seq_no", "_primary_term")
+
+
 def acquire(connection: ElasticConnection, index: str, name: str, holder: str, ttl_seconds: float) -> str | None:
     """Take a lock, or prolong one's own; None when taken, else the name of who holds it.
 
@@ -77,6 +94,13 @@ def release(connection: ElasticConnection, index: str, name: str, holder: str) -
     if held and held["_source"]["holder"] == holder:
         with _tolerating(404, 409):
             connection.json("DELETE", _path(index, name), params=_guard(held))
+
+
+def _versions(connection: ElasticConnection, keys: pl.DataFrame) -> pl.DataFrame:
+    body = {"docs": [{"_index": index, "_id": id} for index, id in keys.select("_index", "_id").iter_rows()]}
+    params = {"_source": "false", "filter_path": ",".join(f"docs.{name}" for name in [*_GOT, "found"])}
+    docs = connection.json("POST", "/_mget", body, params=params).get("docs", [])
+    return pl.DataFrame([doc for doc in docs if doc.get("found")], schema=_GOT)
 
 
 def _get(connection: ElasticConnection, index: str, id: str) -> dict[str, Any] | None:

@@ -53,14 +53,6 @@ _BY_NAME: dict[str, dict[str, Any]] = {
     },
 }
 
-_BESIDE: dict[str, dict[str, Any]] = {
-    # Written by later partial updates, never read back as columns: scores of other models for the same event.
-    "anomaly.shadow.version": _KEYWORD,
-    "anomaly.shadow.score": {"type": "double"},
-    "anomaly.previous.version": _KEYWORD,
-    "anomaly.previous.score": {"type": "double"},
-}
-
 
 def templates(prefix: str) -> dict[str, dict[str, Any]]:
     """Every composable index template, by its name; `_meta.digest` tells whether one in place is the same.
@@ -83,7 +75,7 @@ def _events() -> dict[str, Any]:
     fields: dict[str, dict[str, Any]] = {
         name: _field(name, dtype) for name, dtype in STORED_SCHEMA.items() if name != "_id"
     }
-    properties = _nested({**fields, **_BESIDE})
+    properties = _nested(fields)
     properties["features"] = {"type": "object", "dynamic": True}
     return {
         "dynamic": False,

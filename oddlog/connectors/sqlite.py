@@ -96,6 +96,16 @@ class SqliteStore:
         columns = list(DEAD_SCHEMA)
         return self._create("dead", columns, dead, lambda _, frame: sqlite_rows.to_rows(frame.select(columns)))
 
+    def current_versions(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Of `events` those that are stored, with `_version`; see the port."""
+        keys = events.select("_id", "@timestamp")
+        rows = self._query(
+            "SELECT _id, version FROM events WHERE _id IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(keys["_id"].to_list()),),
+        )
+        known = pl.DataFrame(rows, schema={"_id": pl.String, VERSION: pl.String}, orient="row", strict=False)
+        return keys.join(known, on="_id", how="inner", maintain_order="left")
+
     def update_events(self, updates: pl.DataFrame) -> int:
         """Partial updates guarded by `_version`; a null clears its field. See the port."""
         check_columns(updates, ["_id", VERSION], [*STORED_SCHEMA, VERSION])

@@ -75,6 +75,10 @@ class Store(Protocol):
     def write_dead(self, dead: pl.DataFrame) -> WriteOutcome:
         """Create one dead letter a row (DEAD_SCHEMA), never overwriting."""
 
+    def current_versions(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Of `events` (`_id`, `@timestamp`) those that are stored, in their order, with `_version` as it is now:
+        of what was acknowledged a moment ago, too, which no reader sees yet. Raises StoreUnavailable."""
+
     def update_events(self, updates: pl.DataFrame) -> int:
         """Partial updates: `_id`, `@timestamp`, `_version` (opaque, from `read_events`) and the columns to set.
 
@@ -92,8 +96,8 @@ class Store(Protocol):
     ) -> Iterator[pl.DataFrame]:
         """Events in frames of at most `batch_rows`, each of the same columns, null where the document has none.
 
-        `columns` names what to read (`features.*` allowed as an entry for all features); default: everything
-        but features. `order="position"` sorts by POSITION_ORDER, `"time"` by `@timestamp`, then position.
+        `columns` names what to read (`features.*` allowed as an entry for all features); default: EVENT_SCHEMA
+        and ANOMALY_SCHEMA. `order="position"` sorts by POSITION_ORDER, `"time"` by `@timestamp`, then position.
         Reads one consistent point in time. `with_version` adds the opaque column `_version`."""
 
     def read_dead(self, *, limit: int | None = None) -> pl.DataFrame:

@@ -62,6 +62,14 @@ ANOMALY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 """What enrichment adds, beside one Float32 column `features.<name>` for every feature."""
 
+BESIDE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "anomaly.shadow.version": pl.String,  # the challenger's, for a sample of clients: serving/shadow.py
+    "anomaly.shadow.score": pl.Float64,
+    "anomaly.previous.version": pl.String,  # whose verdict a rescoring replaced: serving/backfill.py
+    "anomaly.previous.score": pl.Float64,
+}
+"""Scores of other models for the same event: added by later updates, never written with the event."""
+
 DEAD_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "_id": pl.String,
     "@timestamp": TIMESTAMP,  # the broker's

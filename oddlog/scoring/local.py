@@ -30,6 +30,11 @@ class LocalScorer:
         held = self.shelf.champion()
         return None if held is None else held.version
 
+    def challenger(self) -> str | None:
+        """The challenger's version now; None where there is none, or it is not held."""
+        self._bring(None)
+        return self.shelf.challenger()
+
     def baseline(self, version: str) -> Baseline:
         """The baseline a version was fitted with. Raises ScorerError for an unknown version."""
         self._bring(version)

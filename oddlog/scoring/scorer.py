@@ -48,6 +48,9 @@ class Scorer(Protocol):
     def champion(self) -> str | None:
         """The champion's version now; None while nothing is promoted."""
 
+    def challenger(self) -> str | None:
+        """The version that is challenger now and can be scored with; None where there is none."""
+
     def baseline(self, version: str) -> Baseline:
         """The baseline a version was fitted with. Raises ScorerError for an unknown version."""
 

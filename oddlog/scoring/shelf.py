@@ -1,4 +1,6 @@
-"""The models that a process holds, by version, and which of them is champion. Fetching them is not here."""
+"""The models that a process holds, by version, and which of them is champion, which challenger. Fetching them is
+not here.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,7 @@ class ModelShelf:
         self.name = name
         self._held: dict[str, Held] = {}
         self._champion: str | None = None
+        self._challenger: str | None = None
         self._lock = threading.Lock()
 
     def hold(self, version: str, model: Model, threshold: Threshold | None = None) -> Held:
@@ -59,12 +62,26 @@ class ModelShelf:
                 raise self._unknown(version)
             self._champion = version
 
+    def challenger(self) -> str | None:
+        """The challenger's version; None while there is none."""
+        with self._lock:
+            return self._challenger
+
+    def set_challenger(self, version: str | None) -> None:
+        """Make a held version challenger, or no version. Raises ScorerError where it is not held."""
+        with self._lock:
+            if version is not None and version not in self._held:
+                raise self._unknown(version)
+            self._challenger = version
+
     def drop(self, version: str) -> None:
         """Let a version go; harmless when it is not held. Raises ScorerError for the champion."""
         with self._lock:
             if version == self._champion:
                 raise ScorerError(f"version {version} is champion", expected="another champion before it is dropped")
             self._held.pop(version, None)
+            if version == self._challenger:
+                self._challenger = None
 
     def versions(self) -> list[str]:
         """The versions held, in the order they came."""

@@ -132,11 +132,11 @@ def test_backfill_gives_what_a_live_consumer_would_have_given(site: Site) -> Non
     site.consume()
     site.promote("1", LINES[:1_000])
     result = backfill(site.store, site.scorer, lead_in=dt.timedelta(days=14), batch_rows=300)
-    assert (result.pending, result.updated, result.left_alone) == (2_000, 2_000, 0)
+    assert (result.due, result.updated, result.left_alone) == (2_000, 2_000, 0)
     events = site.events()
     np.testing.assert_allclose(events.select(FEATURES).to_numpy(), site.expected("1"), rtol=1e-5)
     assert set(events["anomaly.status"]) == {"scored"}
-    assert backfill(site.store, site.scorer, lead_in=dt.timedelta(days=14)).pending == 0
+    assert backfill(site.store, site.scorer, lead_in=dt.timedelta(days=14)).due == 0
 
 
 def test_restarts_change_no_feature(site: Site) -> None:

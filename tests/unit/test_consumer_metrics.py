@@ -66,7 +66,7 @@ def test_counts_are_those_of_the_consumer(metrics: ConsumerMetrics, port: str) -
     found = samples(httpx.get(f"{port}/metrics").text)
     assert found["oddlog_consumer_events_total", ("scored",)] == 9
     assert found["oddlog_consumer_events_total", ("pending",)] == 3
-    for name in ("records", "anomalies", "batches", "settled", "retries", "replayed"):
+    for name in ("records", "anomalies", "batches", "settled", "replayed"):
         assert found[f"oddlog_consumer_{name}_total", ()] == getattr(totals, name)
     assert found["oddlog_consumer_dead_letters_total", ("empty",)] == 2
     assert found["oddlog_consumer_dead_letters_total", ("bad_json",)] == 4
@@ -100,6 +100,32 @@ def test_it_is_ready_when_every_partition_flows_and_nothing_waits(metrics: Consu
     assert ready() == (200, "yes")
     metrics.revoked([ONE, TWO])
     assert ready()[0] == 503
+
+
+def test_what_is_waited_for_before_any_partition_is_told(metrics: ConsumerMetrics, port: str) -> None:
+    metrics.waiting("Elasticsearch does not answer")
+    answer = httpx.get(f"{port}/readyz")
+    assert (answer.status_code, answer.text) == (503, "waiting: Elasticsearch does not answer\n")
+    assert httpx.get(f"{port}/livez").status_code == 200
+
+
+def test_retries_move_while_the_batch_still_waits(metrics: ConsumerMetrics, port: str) -> None:
+    for sent in (1, 2):
+        metrics.retried()
+        assert samples(httpx.get(f"{port}/metrics").text)["oddlog_consumer_retries_total", ()] == sent
+
+
+def test_the_shadow_is_counted_apart(metrics: ConsumerMetrics, port: str) -> None:
+    metrics.shadow(scored=3, dropped=0)
+    metrics.shadow(scored=0, dropped=2)
+    metrics.shadow_lane("8", "0f")
+    metrics.shadow_lane("9", "1e")
+    found = samples(httpx.get(f"{port}/metrics").text)
+    assert found["oddlog_consumer_shadow_events_total", ("scored",)] == 3
+    assert found["oddlog_consumer_shadow_events_total", ("dropped",)] == 2
+    assert found["oddlog_consumer_shadow_lane_info", ("1e", "9")] == 1
+    metrics.shadow_lane(None)
+    assert not [one for one in samples(httpx.get(f"{port}/metrics").text) if one[0].endswith("shadow_lane_info")]
 
 
 def test_it_is_live_while_the_loop_moves(metrics: ConsumerMetrics, clock: Clock, port: str) -> None:

@@ -50,6 +50,27 @@ def test_a_line_has_time_level_logger_message_and_fields(started: Callable[..., 
     assert line == {"level": "INFO", "logger": "serving.enrich", "message": "lane of version 3", "version": "3"}
 
 
+def test_a_client_library_that_repeats_itself_is_heard_once_a_minute(started: Callable[..., io.StringIO]) -> None:
+    clock = iter([0.0, 0.5, 1.0, 59.0, 61.0, 61.0]).__next__
+    written = started()
+    handler = logging.getLogger().handlers[-1]
+    handler.filters[:] = [logs.OnceAMinute(clock)]
+    noisy = logging.getLogger("elastic_transport.node_pool")
+    for times in (1, 2, 3, 4, 5):
+        noisy.warning("Node <Urllib3HttpNode(http://127.0.0.1:9200)> has failed for %d times in a row", times)
+    noisy.warning("Node <Urllib3HttpNode(http://127.0.0.1:9200)> is back")
+    for _ in range(2):
+        logging.getLogger("serving.enrich").warning("ours")
+    told = [line.split(": ", 1)[1] for line in written.getvalue().splitlines()]
+    assert [line.rpartition("> ")[2] for line in told] == [
+        "has failed for 1 times in a row",
+        "has failed for 5 times in a row (and 3 more like it)",
+        "is back",
+        "ours",
+        "ours",
+    ]
+
+
 def test_an_error_that_ends_a_verb_is_one_line_with_its_fields(started: Callable[..., io.StringIO]) -> None:
     written = started(log={"format": "json"})
     logs.log_error(StoreRefused("refused with 401", expected="a user", mend="set the password"))
