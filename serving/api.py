@@ -4,10 +4,13 @@ how it is coded is in wire.py and wire_json.py, what it is scored with in backen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
+import numpy as np
+import numpy.typing as npt
 import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -36,6 +39,7 @@ Version = Annotated[str | None, Query(description="Model version; none: the cham
 HeldVersion = Annotated[str, Path(description="A version that is held; GET /v1/models lists them.")]
 
 R = TypeVar("R")
+Matrix = npt.NDArray[np.float32]
 
 
 def make_app() -> FastAPI:
@@ -60,31 +64,23 @@ async def score(request: Request, version: Version = None) -> Response:
     media = _media_type(request, (ARROW, JSON))
     body = await _body(request, backend.settings.max_bytes)
     max_rows = backend.settings.max_rows
-    if media == ARROW:
-        held, champion = await backend.choose(version)
+    matrix_of: Callable[[Sequence[str]], Matrix] = partial(decode_matrix, body, max_rows=max_rows)
+    encode: Callable[[Scores], bytes] = encode_scores
+    if media == JSON:
+        asked = await _run(partial(decode_request, body, max_rows=max_rows), len(body))
+        matrix_of, encode, version = asked.matrix, encode_scores_json, asked.version or version
+    held, champion = await backend.choose(version)
 
-        def over_arrow() -> tuple[Scores, bytes]:
-            names = held.model.card.feature_names
-            matrix = decode_matrix(body, names, max_rows=max_rows)
-            refuse_infinities(matrix, names)
-            scores = score_with(held, champion, backend.shelf.name, matrix, names)
-            return scores, encode_scores(scores)
+    def answer() -> tuple[Scores, bytes]:
+        names = held.model.card.feature_names
+        matrix = matrix_of(names)
+        refuse_infinities(matrix, names)
+        scores = score_with(held, champion, backend.shelf.name, matrix, names)
+        return scores, encode(scores)
 
-        scores, answer = await _run(over_arrow, len(body))
-    else:
-        asked = await _run(lambda: decode_request(body, max_rows=max_rows), len(body))
-        held, champion = await backend.choose(asked.version or version)
-
-        def over_json() -> tuple[Scores, bytes]:
-            names = held.model.card.feature_names
-            matrix = asked.matrix(names)
-            refuse_infinities(matrix, names)
-            scores = score_with(held, champion, backend.shelf.name, matrix, names)
-            return scores, encode_scores_json(scores)
-
-        scores, answer = await _run(over_json, len(body))
+    scores, content = await _run(answer, len(body))
     backend.metrics.scored(scores)
-    return Response(answer, media_type=media)
+    return Response(content, media_type=media)
 
 
 async def score_raw_lines(request: Request, version: Version = None) -> Response:
@@ -93,7 +89,10 @@ async def score_raw_lines(request: Request, version: Version = None) -> Response
     media = _media_type(request, (TEXT, JSON))
     body = await _body(request, backend.settings.max_bytes)
     max_rows = backend.settings.max_rows
-    lines, named = (decode_lines(body, max_rows=max_rows)) if media == JSON else (split_lines(body), None)
+    if media == JSON:
+        lines, named = await _run(partial(decode_lines, body, max_rows=max_rows), len(body))
+    else:
+        lines, named = await _run(partial(split_lines, body), len(body)), None
     if len(lines) > max_rows:
         raise too_many_rows(len(lines), max_rows)
     held, champion = await backend.choose(named or version)
