@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from oddlog.detectors.catalogue import create
+from oddlog.detectors.detector import Detector
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import fit_features
@@ -20,25 +22,24 @@ from oddlog.scoring.reference import make_reference
 from oddlog.scoring.threshold import fit_threshold
 
 
-def small_model(folder: Path, lines: list[bytes], *, algorithm: str = "surprise", seed: int = 0) -> Model:
-    """Write a model of `lines` into `folder` and load it from there."""
+def parts_of(lines: list[bytes], detector: Detector, *, seed: int = 0) -> dict[str, Any]:
+    """What `write_artifact` is given, beside the folder, for a detector that is fitted to lines here."""
     events = parse(records_from_lines(lines)).events
     baseline, data = fit_features(events)
-    detector = create(algorithm).fit(data, seed=seed)  # type: ignore[arg-type]
+    detector = detector.fit(data, seed=seed)
     scores = detector.score(data.features)
     calibration = fit_calibration(scores)
     since, until = events["@timestamp"].min(), events["@timestamp"].max()
     assert isinstance(since, dt.datetime)
     assert isinstance(until, dt.datetime)
     names = list(FEATURE_NAMES)
-    write_artifact(
-        folder,
-        detector=detector,
-        baseline=baseline,
-        typical=dict(zip(names, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
-        calibration=calibration,
-        threshold=fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
-        dataset=DatasetInfo(
+    return {
+        "detector": detector,
+        "baseline": baseline,
+        "typical": dict(zip(names, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
+        "calibration": calibration,
+        "threshold": fit_threshold(scores, events["source.address"], events["@timestamp"], 20.0),
+        "dataset": DatasetInfo(
             digest="d" * 32,
             since=since,
             fit_until=until,
@@ -47,9 +48,14 @@ def small_model(folder: Path, lines: list[bytes], *, algorithm: str = "surprise"
             clients=events["source.address"].n_unique(),
             source="a test's lines",
         ),
-        reference=make_reference(data.features, names, scores, severity(calibration, scores), points=50),
-        golden=make_golden(detector, data.features, scores),
-        seed=seed,
-        created_at=dt.datetime.now(dt.UTC),
-    )
+        "reference": make_reference(data.features, names, scores, severity(calibration, scores), points=50),
+        "golden": make_golden(detector, data.features, scores),
+        "seed": seed,
+        "created_at": dt.datetime.now(dt.UTC),
+    }
+
+
+def small_model(folder: Path, lines: list[bytes], *, algorithm: str = "surprise", seed: int = 0) -> Model:
+    """Write a model of `lines` into `folder` and load it from there."""
+    write_artifact(folder, **parts_of(lines, create(algorithm), seed=seed))
     return Model.load(folder)

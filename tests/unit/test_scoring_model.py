@@ -23,13 +23,12 @@ from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.compute import fit_features as fit
 from oddlog.features.declaration import FEATURE_NAMES
-from oddlog.scoring.artifact import FILES, make_golden, read_card, write_artifact
-from oddlog.scoring.calibration import fit_calibration
-from oddlog.scoring.card import DatasetInfo, Threshold
+from oddlog.scoring.artifact import FILES, read_card, write_artifact
 from oddlog.scoring.local import LocalScorer
 from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
 from oddlog.scoring.shelf import ModelShelf
+from tests.small_model import parts_of
 
 NAMES = list(FEATURE_NAMES)
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
@@ -83,32 +82,10 @@ def log_lines(count: int) -> list[bytes]:
 
 def build(folder: Path, *, factor: float = 1.0, created_at: dt.datetime = START, spoil: float = 0.0) -> Path:
     """A small whole artifact; `spoil` is added to its golden scores."""
-    events = parse(records_from_lines(log_lines(400))).events
-    baseline, data = fit(events)
-    features = FeatureComputer(baseline).compute(events)
-    detector = WeightedSum(factor)
-    scores = detector.score(features)
-    calibration = fit_calibration(scores)
-    golden = make_golden(detector, features, scores)
-    threshold = Threshold(
-        value=float(np.quantile(scores, 0.9)), version="1", budget_per_day=20, expected_per_day=20, since=START,
-        until=START + dt.timedelta(days=1),
-    )  # fmt: skip
-    write_artifact(
-        folder,
-        detector=detector,
-        baseline=baseline,
-        typical=dict(zip(NAMES, np.median(data.features, axis=0).astype(float).tolist(), strict=True)),
-        calibration=calibration,
-        threshold=threshold,
-        dataset=DatasetInfo(
-            digest="d", since=START, fit_until=START, until=START, events=400, clients=9, source="lines of a test"
-        ),
-        reference=make_reference(features, NAMES, scores, scores, points=50),
-        golden=golden.model_copy(update={"scores": [score + spoil for score in golden.scores]}),
-        seed=0,
-        created_at=created_at,
-    )
+    parts = parts_of(log_lines(400), WeightedSum(factor)) | {"created_at": created_at}
+    golden = parts["golden"]
+    parts["golden"] = golden.model_copy(update={"scores": [score + spoil for score in golden.scores]})
+    write_artifact(folder, **parts)
     return folder
 
 
