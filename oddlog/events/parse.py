@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from oddlog.events.dates import to_time
-from oddlog.events.document import NOWHERE, Fields, Surroundings
-from oddlog.events.formats import Around, Sorted, shorten, tell_apart
+from oddlog.events.document import Fields, Surroundings
+from oddlog.events.formats import Arounds, Sorted, shorten, tell_apart
 from oddlog.events.line import EXPECTED, read_lines, split_requests, valid_ips
 from oddlog.events.record import Records
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_SCHEMA, TIMESTAMP
@@ -146,11 +146,8 @@ def _from_fields(found: Sorted) -> pl.DataFrame:
     )
 
 
-def _around_columns(around: list[Around]) -> list[pl.Series]:
-    if all(each is NOWHERE for each in around):
-        return [pl.repeat(None, len(around), dtype=pl.String, eager=True).alias(name) for name in Surroundings._fields]
-    columns = zip(Surroundings._fields, zip(*around, strict=True), strict=True)
-    return [pl.Series(name, values, dtype=pl.String) for name, values in columns]
+def _around_columns(around: Arounds) -> list[pl.Series]:
+    return [pl.Series(name, getattr(around, name), dtype=pl.String) for name in Surroundings._fields]
 
 
 def _times(read: pl.DataFrame, broker: pl.Series) -> pl.Series:

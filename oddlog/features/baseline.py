@@ -34,9 +34,17 @@ class KeyTable:
 
     def codes(self, keys: pl.Series) -> Ints:
         """Number of each key, int64 [n]; `len(self.keys)`, the padding's, where the key is unknown."""
+        if keys.dtype.is_integer():
+            return self._integer_codes(keys.to_numpy())
         found = keys.to_frame("key").join(self._numbered, on="key", how="left", maintain_order="left")
         codes: Ints = found["code"].fill_null(len(self.keys)).to_numpy()
         return codes
+
+    def _integer_codes(self, keys: Ints) -> Ints:
+        known = self.keys.to_numpy()
+        place = np.searchsorted(known, keys)
+        found = np.append(known, 0)[place] == keys
+        return np.where(found & (place < len(known)), place, len(known)).astype(np.int64)
 
     @cached_property
     def _numbered(self) -> pl.DataFrame:

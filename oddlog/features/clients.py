@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from math import exp
 
@@ -26,10 +27,18 @@ SHORT, LONG = HORIZONS.values()
 _QUIET = 9.0 * LONG
 """No client is forgotten sooner: after an event its weight is 1 or more, and exp(-9) > EPSILON."""
 
+MAX_CLIENTS = 1_000_000
+"""Most clients of a partition that are kept, where nobody says otherwise."""
+
 _HORIZONS = len(HORIZONS)
 _MEANS = _HORIZONS * len(CLIENT_SIGNALS)
+_COLUMNS = _HORIZONS + _MEANS
+"""A client's sums: its weights by horizon, then, for every signal, its sums by horizon."""
 _FRESH = -np.inf
 """`last` of a client without a past."""
+_SWEEP_FROM = 1_024
+_NARROW = 6
+"""Fewer clients than this are taken further one by one: a step of numpy costs as much as some rows in Python."""
 
 
 class ClientState:
@@ -38,18 +47,22 @@ class ClientState:
     Event time: dt = max(0, t - last), last = max(last, t), n <- n exp(-dt/tau) + 1, s <- s exp(-dt/tau) + x.
     A client is forgotten at its next event when its weight, decayed to the partition's clock (the latest
     event time seen in the partition, this event included), is below EPSILON. The clock depends on the order
-    of rows alone and never goes back, so that a forgotten client may leave the memory at any moment after:
-    batch sizes change nothing. A fresh client starts with last = t; days behind the clock, with the clock.
+    of rows alone and never goes back, so that a forgotten client may leave the memory at any moment after.
+    A fresh client starts with last = t; days behind the clock, with the clock.
+
+    `limit` bounds the memory: at an event whose client is not kept while `limit` are, the lightest quarter is
+    forgotten first (smallest weight decayed to the clock before that event; of equals, who came first). Who is
+    kept follows from the order of rows alone too: nothing depends on how they are cut into batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_CLIENTS) -> None:
+        self._limit = limit
         self._slot: dict[str, int] = {}
         self._free: list[int] = []
         self._last = np.full(64, _FRESH)
-        self._weight = np.zeros((64, _HORIZONS))
-        self._sums = np.zeros((64, _MEANS))
+        self._sums = np.zeros((64, _COLUMNS))
         self._clock = _FRESH
-        self._sweep_at = 1_024
+        self._sweep_at = min(_SWEEP_FROM, limit)
 
     def __len__(self) -> int:
         """Clients in memory; some of them may be forgotten already."""
@@ -61,133 +74,209 @@ class ClientState:
         `seconds` float64 [n], event time; `signals` float64 [n, 5] in the order of CLIENT_SIGNALS; `prior`
         float64 [5]. Returns float64 [n, 10]: for every signal its horizons.
         """
-        n = len(clients)
-        if n == 0:
-            return np.empty((0, _MEANS))
-        slot = self._slots(clients)
-        clock = np.maximum(np.maximum.accumulate(seconds), self._clock)
-        self._clock = float(clock[-1])
-
-        order = np.argsort(slot, kind="stable")
-        slot = slot[order]
-        begins = np.r_[True, slot[1:] != slot[:-1]]
-        first = np.flatnonzero(begins)
-        ends = np.r_[first[1:], n] - 1
-        of_client = slot[first]
-        weights, decays, last = self._weigh(of_client, begins, seconds[order], clock[order])
-
-        means, sums = np.empty((_MEANS, n)), np.empty((_MEANS, n))
-        for h, decay in enumerate(decays):
-            # A client's first row takes its stored sum in at once, and nothing from the row above it.
-            carry = np.where(begins, 0.0, decay).tolist()
-            for i in range(len(CLIENT_SIGNALS)):
-                column = i * _HORIZONS + h
-                taken = signals[order, i]
-                taken[first] = self._sums[of_client, column] * decay[first] + taken[first]
-                sums[column] = _recur(carry, taken.tolist())
-                means[column, order] = (sums[column] + STRENGTH * prior[i]) / (weights[h] + STRENGTH)
-
-        self._last[of_client] = last[ends]
-        self._weight[of_client] = weights[:, ends].T
-        self._sums[of_client] = sums[:, ends].T
-        self._sweep()
-        return np.ascontiguousarray(means.T)
+        means = np.empty((len(clients), _MEANS))
+        start = 0
+        while start < len(clients):
+            slot = self._slots(clients[start:] if start else clients)
+            if len(slot):
+                rows = slice(start, start + len(slot))
+                means[rows] = self._take(slot, seconds[rows], signals[rows], prior)
+                start = rows.stop
+            if start < len(clients):
+                self._make_room()
+        return means
 
     def table(self) -> dict[str, list[str] | Floats]:
         """The whole state by column, a row a client: what `of_table` takes. It shares nothing with the state."""
         names = list(self._slot)
         slot = np.fromiter(self._slot.values(), dtype=np.int64, count=len(names))
+        columns = np.ascontiguousarray(self._sums[slot].T)
         return {
             "client": names,
             "clock": np.full(len(names), self._clock),
+            "sweep_at": np.full(len(names), float(self._sweep_at)),
             "last": self._last[slot],
-            **{f"weight_{i}": self._weight[slot, i] for i in range(_HORIZONS)},
-            **{f"sum_{i}": self._sums[slot, i] for i in range(_MEANS)},
+            **{f"weight_{i}": columns[i] for i in range(_HORIZONS)},
+            **{f"sum_{i}": columns[_HORIZONS + i] for i in range(_MEANS)},
         }
 
     @classmethod
-    def of_table(cls, table: Mapping[str, Sequence[str] | Floats]) -> ClientState:
+    def of_table(cls, table: Mapping[str, Sequence[str] | Floats], limit: int = MAX_CLIENTS) -> ClientState:
         """The state that gave `table`: every later number is the same, to the bit."""
-        state, names = cls(), table["client"]
-        if not len(names):
-            return state
-        state._slots([str(name) for name in names])
+        state, names = cls(limit), table["client"]
         n = len(names)
+        if not n:
+            return state
+        state._slot = {str(name): slot for slot, name in enumerate(names)}
+        state._reserve(n)
         state._last[:n] = table["last"]
         for i in range(_HORIZONS):
-            state._weight[:n, i] = table[f"weight_{i}"]
+            state._sums[:n, i] = table[f"weight_{i}"]
         for i in range(_MEANS):
-            state._sums[:n, i] = table[f"sum_{i}"]
+            state._sums[:n, _HORIZONS + i] = table[f"sum_{i}"]
         state._clock = float(np.asarray(table["clock"])[0])
-        state._sweep_at = max(1_024, 2 * n)
+        # A table of an earlier release does not tell; nor would a point chosen under another limit do.
+        swept = int(np.asarray(table["sweep_at"])[0]) if "sweep_at" in table else max(_SWEEP_FROM, 2 * n)
+        state._sweep_at = min(max(swept, n), limit)
         return state
 
     def _slots(self, clients: Sequence[str]) -> Ints:
-        known, free, slots = self._slot, self._free, []
+        """Slots of the first clients, up to the one for whom room must be made."""
+        known, free, slots, room = self._slot, self._free, [], self._sweep_at
         for client in clients:
             slot = known.get(client)
             if slot is None:
+                if len(known) >= room:
+                    break
                 slot = known[client] = free.pop() if free else len(known)
             slots.append(slot)
-        more = 2 * len(known) - len(self._last)
-        if len(known) > len(self._last):
-            self._last = np.concatenate([self._last, np.full(more, _FRESH)])
-            self._weight = np.concatenate([self._weight, np.zeros((more, _HORIZONS))])
-            self._sums = np.concatenate([self._sums, np.zeros((more, _MEANS))])
+        self._reserve(len(known) + len(free))
         return np.array(slots, dtype=np.int64)
 
-    def _weigh(
-        self, of_client: Ints, begins: npt.NDArray[np.bool_], seconds: Floats, clock: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Weights [2, n], decays since the row before [2, n], and `last` [n], of rows grouped by client.
+    def _reserve(self, slots: int) -> None:
+        if slots > len(self._last):
+            more = slots + slots // 2 - len(self._last)
+            self._last = np.concatenate([self._last, np.full(more, _FRESH)])
+            self._sums = np.concatenate([self._sums, np.zeros((more, _COLUMNS))])
 
-        `begins` marks each client's first row, `of_client` is its slot. A fresh client's decay is 0.
-        """
-        stored = iter(zip(self._last[of_client].tolist(), *self._weight[of_client].T.tolist(), strict=True))
-        shorts, longs, short_decays, long_decays, lasts = [], [], [], [], []
-        last = short = long = 0.0
-        for starts, t, now in zip(begins.tolist(), seconds.tolist(), clock.tolist(), strict=True):
-            if starts:
-                last, short, long = next(stored)
-            gap = now - last
-            if gap > _QUIET and (last == _FRESH or long * exp(-gap / LONG) < EPSILON):
-                a = b = 0.0
+    def _take(self, slot: Ints, seconds: Floats, signals: Floats, prior: Floats) -> Floats:
+        """Client means [n, 10] of rows in order, whose clients have their slots; the state moves on."""
+        n = len(slot)
+        clock = np.maximum(np.maximum.accumulate(seconds), self._clock)
+        self._clock = float(clock[-1])
+
+        by_client = np.argsort(slot, kind="stable")
+        slot = slot[by_client]
+        first = np.flatnonzero(np.r_[True, slot[1:] != slot[:-1]])
+        rows_of = np.diff(np.r_[first, n])
+        of_client = slot[first]
+        group = np.repeat(np.arange(len(first)), rows_of)
+        last, since = self._since(of_client, first, group, seconds[by_client], clock[by_client])
+
+        # Rows are laid out in rounds: every client's first row, every client's second, ... Within a round clients
+        # with more rows come first, so that those of a round are the head of those of the round before.
+        place = np.empty(len(first), dtype=np.int64)
+        place[np.argsort(-rows_of, kind="stable")] = np.arange(len(first))
+        width = len(first) - np.cumsum(np.bincount(rows_of))[:-1]
+        starts = np.r_[0, np.cumsum(width)]
+        in_round = starts[np.arange(n) - first[group]] + place[group]
+        laid = np.empty(n, dtype=np.int64)
+        laid[in_round] = by_client
+
+        decay = np.empty((n, _HORIZONS))
+        decay[in_round] = np.exp(np.minimum(since, 0.0)[:, None] / _TAUS)
+        added = np.ones((n, _COLUMNS))
+        added[:, _HORIZONS:] = np.repeat(signals[laid], _HORIZONS, axis=1)
+        sums = np.tile(decay, (1, 1 + len(CLIENT_SIGNALS)))
+        before = np.empty((len(first), _COLUMNS))
+        before[place] = self._sums[of_client]
+        _recur(sums, added, before, starts.tolist())
+
+        ends = starts[rows_of - 1] + place
+        self._last[of_client] = last[np.r_[first[1:], n] - 1]
+        self._sums[of_client] = sums[ends]
+        weights = np.tile(sums[:, :_HORIZONS] + STRENGTH, (1, len(CLIENT_SIGNALS)))
+        means = np.empty((n, _MEANS))
+        means[laid] = (sums[:, _HORIZONS:] + np.repeat(STRENGTH * prior, _HORIZONS)) / weights
+        return means
+
+    def _since(
+        self, of_client: Ints, first: Ints, group: Ints, seconds: Floats, clock: Floats
+    ) -> tuple[Floats, Floats]:
+        """`last` after each row [n], and `last` before it less the row's time [n], of rows grouped by client.
+
+        The latter is -inf for a client without a past, so that it decays to nothing."""
+        n = len(seconds)
+        stored = self._last[of_client]
+        # The running maximum of each group at once: over ranks of time, each group above the one before.
+        in_time = np.argsort(seconds, kind="stable")
+        rank = np.empty(n, dtype=np.int64)
+        rank[in_time] = np.arange(n)
+        highest = np.maximum.accumulate(group * n + rank) - group * n
+        last = np.maximum(seconds[in_time[highest]], stored[group])
+        before = np.r_[_FRESH, last[:-1]]
+        before[first] = stored
+        quiet = (clock - before > _QUIET) & ((before != _FRESH) | (clock - seconds >= _QUIET))
+        since = before - seconds
+        for one in np.unique(group[quiet]).tolist():
+            start = int(first[one])
+            stop = int(first[one + 1]) if one + 1 < len(first) else n
+            self._forget(slice(start, stop), int(of_client[one]), seconds, clock, last, since)
+        return last, since
+
+    def _forget(self, rows: slice, slot: int, seconds: Floats, clock: Floats, last: Floats, since: Floats) -> None:
+        """The same for the rows of one client, who was quiet for long: forgotten, perhaps, at some of them."""
+        past, weight = float(self._last[slot]), float(self._sums[slot, _HORIZONS - 1])
+        for row, t, now in zip(range(rows.start, rows.stop), seconds[rows].tolist(), clock[rows].tolist(), strict=True):
+            gap = now - past
+            if gap > _QUIET and (past == _FRESH or weight * exp(-gap / LONG) < EPSILON):
+                since[row], weight = _FRESH, 1.0
                 # Days behind the clock (an old file shipped after a new one), its own time would let it be
                 # forgotten between any two of its events.
-                last = t if now - t < _QUIET else now
-            elif t > last:
-                a, b = exp((last - t) / SHORT), exp((last - t) / LONG)
-                last = t
+                past = t if now - t < _QUIET else now
             else:
-                a = b = 1.0
-            short, long = short * a + 1.0, long * b + 1.0
-            shorts.append(short)
-            longs.append(long)
-            short_decays.append(a)
-            long_decays.append(b)
-            lasts.append(last)
-        return np.array([shorts, longs]), np.array([short_decays, long_decays]), np.array(lasts)
+                since[row] = past - t
+                weight = weight * float(np.exp(min(past - t, 0.0) / LONG)) + 1.0
+                past = max(past, t)
+            last[row] = past
+
+    def _make_room(self) -> None:
+        """Let the forgotten leave the memory, now and then, so that the cost is spread over the events; where the
+        limit is reached, forget the lightest."""
+        full = len(self._slot) >= self._limit
+        self._sweep()
+        keep = self._limit - max(1, self._limit // 4)
+        if full and len(self._slot) > keep:
+            names = list(self._slot)
+            slots = np.fromiter(self._slot.values(), dtype=np.int64, count=len(names))
+            lightest = np.argsort(self._weights()[slots], kind="stable")[: len(names) - keep]
+            self._remove([names[i] for i in lightest.tolist()])
+        self._sweep_at = min(self._limit, max(_SWEEP_FROM, 2 * len(self._slot)))
 
     def _sweep(self) -> None:
-        """Let the forgotten leave the memory; now and then, so that the cost is spread over the events."""
-        if len(self._slot) < self._sweep_at:
-            return
-        weight = self._weight[:, -1] * np.exp((self._last - self._clock) / LONG)
         # The hundredth covers rounding: who leaves here must count as forgotten at every later event.
-        gone = weight < EPSILON * 0.99
-        for client in [client for client, slot in self._slot.items() if gone[slot]]:
+        gone = self._weights() < EPSILON * 0.99
+        self._remove([client for client, slot in self._slot.items() if gone[slot]])
+
+    def _weights(self) -> Floats:
+        """Weight of every slot, by the longest horizon, decayed to the clock."""
+        weights: Floats = self._sums[:, _HORIZONS - 1] * np.exp((self._last - self._clock) / LONG)
+        return weights
+
+    def _remove(self, clients: Sequence[str]) -> None:
+        for client in clients:
             slot = self._slot.pop(client)
             self._free.append(slot)
             self._last[slot] = _FRESH
-            self._weight[slot] = 0.0
             self._sums[slot] = 0.0
-        self._sweep_at = max(1_024, 2 * len(self._slot))
 
 
-def _recur(carry: list[float], taken: list[float]) -> list[float]:
-    """s[i] = s[i-1] * carry[i] + taken[i], one operation after the other: the same bits in every batch."""
-    total, totals = 0.0, []
-    for keep, value in zip(carry, taken, strict=True):
-        total = total * keep + value
-        totals.append(total)
-    return totals
+_TAUS = np.array([SHORT, LONG])
+
+
+def _recur(sums: Floats, added: Floats, before: Floats, starts: list[int]) -> None:
+    """s <- s * decay + added, round by round; `sums` holds the decays and is overwritten, all [n, columns].
+
+    One multiplication, one addition a row, in the rows' order: the same bits in every batch."""
+    for this, following in itertools.pairwise(starts):
+        width = following - this
+        if width < _NARROW:
+            _recur_narrow(sums, added, before, this, starts)
+            return
+        rows = sums[this:following]
+        np.multiply(rows, before[:width], out=rows)
+        np.add(rows, added[this:following], out=rows)
+        before = rows
+
+
+def _recur_narrow(sums: Floats, added: Floats, before: Floats, this: int, starts: list[int]) -> None:
+    """The rest, from the round that begins at `this`: client by client, column by column."""
+    rounds = np.array([start for start in starts if start >= this])
+    for place in range(rounds[1] - rounds[0]):
+        rows = rounds[:-1][np.diff(rounds) > place] + place
+        for column in range(sums.shape[1]):
+            total, totals = float(before[place, column]), []
+            for keep, value in zip(sums[rows, column].tolist(), added[rows, column].tolist(), strict=True):
+                total = total * keep + value
+                totals.append(total)
+            sums[rows, column] = totals

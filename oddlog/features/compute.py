@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,16 @@ import polars as pl
 
 from oddlog.events.record import Partition
 from oddlog.features.baseline import Baseline, Floats
-from oddlog.features.clients import ClientState
+from oddlog.features.clients import MAX_CLIENTS, ClientState
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.features.fitting import fit_baseline
 from oddlog.features.lookup import Lookup, Signals
 
 Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+SLICE_ROWS = 65_536
+"""Rows of a longer frame that are computed at a time: what that takes beside the result stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,13 @@ class FeatureComputer:
     """Features = f(event, baseline, client state).
 
     The numbers of an event depend on the baseline and on the events before it in its partition; not on how
-    the rows were cut into batches, nor on other partitions.
+    the rows were cut into batches, nor on other partitions. Of a partition at most `max_clients` are kept: see
+    ClientState.
     """
 
-    def __init__(self, baseline: Baseline) -> None:
+    def __init__(self, baseline: Baseline, *, max_clients: int = MAX_CLIENTS) -> None:
         self.baseline = baseline
+        self._max_clients = max_clients
         self._lookup = Lookup(baseline)
         self._clients: dict[Partition, ClientState] = {}
 
@@ -55,8 +62,13 @@ class FeatureComputer:
 
         Rows come in record order, and advance the client state.
         """
+        if len(events) > SLICE_ROWS:
+            return np.concatenate([self.compute(part) for part in events.iter_slices(SLICE_ROWS)])
         signals = self._lookup.signals(events)
-        return _matrix(signals, _client_means(self._clients, events, signals, self.baseline.client_prior))
+        for partition, _ in (parts := _partitions(events)):
+            if partition not in self._clients:
+                self._clients[partition] = ClientState(self._max_clients)
+        return _matrix(signals, _client_means(self._clients, parts, events, signals, self.baseline.client_prior))
 
     def drop(self, partition: Partition) -> None:
         """Forget the clients of a partition: it was lost, or is replayed from elsewhere."""
@@ -71,7 +83,7 @@ class FeatureComputer:
         columns = {
             name: table[name].to_list() if name == "client" else table[name].to_numpy() for name in table.columns
         }
-        self._clients[partition] = ClientState.of_table(columns)
+        self._clients[partition] = ClientState.of_table(columns, self._max_clients)
 
 
 def fit_features(events: pl.DataFrame) -> tuple[Baseline, FitData]:
@@ -79,7 +91,9 @@ def fit_features(events: pl.DataFrame) -> tuple[Baseline, FitData]:
 
     Raises UsageError on no events."""
     fitted = fit_baseline(events)
-    means = _client_means({}, events, fitted.signals, fitted.baseline.client_prior)
+    parts = _partitions(events)
+    states = {partition: ClientState() for partition, _ in parts}
+    means = _client_means(states, parts, events, fitted.signals, fitted.baseline.client_prior)
     return fitted.baseline, FitData(
         features=_matrix(fitted.signals, means),
         weights=1.0 / np.bincount(fitted.client_hour)[fitted.client_hour],
@@ -93,20 +107,25 @@ def _matrix(signals: Signals, means: Floats) -> Matrix:
 
 
 def _client_means(
-    states: dict[Partition, ClientState], events: pl.DataFrame, signals: Signals, prior: Floats
+    states: Mapping[Partition, ClientState],
+    parts: Sequence[tuple[Partition, Rows]],
+    events: pl.DataFrame,
+    signals: Signals,
+    prior: Floats,
 ) -> Floats:
-    """Client means [n, 10], partition by partition; states of new partitions are added to `states`."""
+    """Client means [n, 10], partition by partition."""
     seconds = events["@timestamp"].dt.epoch("ms").to_numpy() / 1_000.0
     clients = events["source.address"].to_list()
+    if len(parts) == 1:
+        return states[parts[0][0]].advance(clients, seconds, signals.client, prior)
     means = np.empty((len(events), len(FEATURE_NAMES) - signals.event.shape[1]))
-    for partition, rows in _partitions(events):
-        state = states.setdefault(partition, ClientState())
-        chosen = clients if len(rows) == len(clients) else [clients[row] for row in rows]
-        means[rows] = state.advance(chosen, seconds[rows], signals.client[rows], prior)
+    for partition, rows in parts:
+        chosen = [clients[row] for row in rows.tolist()]
+        means[rows] = states[partition].advance(chosen, seconds[rows], signals.client[rows], prior)
     return means
 
 
-def _partitions(events: pl.DataFrame) -> list[tuple[Partition, npt.NDArray[np.int64]]]:
+def _partitions(events: pl.DataFrame) -> list[tuple[Partition, Rows]]:
     """Row numbers of every partition in a frame, in row order."""
     columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
     groups = events.select(columns).with_row_index("row").group_by(columns, maintain_order=True).agg(pl.col("row"))

@@ -11,7 +11,7 @@ import polars as pl
 from oddlog.errors import UsageError
 from oddlog.features.baseline import STATUS_CLASSES, Baseline, Floats, Ints, KeyTable, PairTable
 from oddlog.features.keys import Keys, keys_of
-from oddlog.features.lookup import Signals, assemble, event_rarities
+from oddlog.features.lookup import Signals, assemble, conditional_rarities, url_rarities
 from oddlog.features.signals import company, company_prior, is_error, level, status_class
 
 MIN_USER_AGENTS = 20
@@ -82,9 +82,14 @@ def fit_baseline(events: pl.DataFrame) -> Fitted:
         general=np.array([c.general for c in companies]),
         client_prior=np.empty(0),
     )
+    of_url = url_rarities(baseline, keys, path, own=1)[keys.url]
+    of_path = conditional_rarities(baseline, row_path, keys.method, keys.status, own=1)
     signals = assemble(
-        keys,
-        event_rarities(baseline, keys, path, own=1),
+        keys.paths["standard"].to_numpy()[keys.url],
+        keys.paths["asset"].to_numpy()[keys.url],
+        keys.method,
+        keys.status,
+        np.concatenate([of_url, of_path], axis=1),
         np.stack([c.left_out for c in companies]).mean(axis=0),
     )
     prior = _mean_of_means(_coded(events["source.address"])[0], signals.client)

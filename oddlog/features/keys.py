@@ -89,34 +89,56 @@ _ASSET = r"(?i)\.(?:" + "|".join(ASSET_EXTENSIONS) + r")$"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """Keys of n events, row by row, over m distinct URLs.
+class UrlKeys:
+    """Keys of m distinct URLs.
 
-    `url` int64 [n]: number of the row's URL. Of the distinct URLs: `paths`, a frame [m] of `tpl`, `p1`, `p2`,
-    `standard`, `asset`; `token`, every distinct token of every URL, and `token_url`, whose it is.
-    Of the rows: `method` (null as ""), `status` (null as 0).
+    `paths`: a frame [m] of `tpl`, `p1`, `p2`, `standard`, `asset`; `token`: every distinct token of every URL, and
+    `token_url`: whose it is.
     """
 
-    url: npt.NDArray[np.int64]
     paths: pl.DataFrame
     token: pl.Series
     token_url: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys(UrlKeys):
+    """Keys of n events, row by row, over the m distinct URLs among them.
+
+    `url` int64 [n]: number of the row's URL; `method` (null as ""), `status` (null as 0) of the rows.
+    """
+
+    url: npt.NDArray[np.int64]
     method: pl.Series
     status: npt.NDArray[np.int64]
 
 
 def keys_of(events: pl.DataFrame) -> Keys:
-    """Keys of a frame of events (columns of EVENT_SCHEMA).
+    """Keys of a frame of events (columns of EVENT_SCHEMA)."""
+    rows = events.select(original=pl.col("url.original").fill_null(""), path=pl.col("url.path").fill_null(""))
+    distinct = rows.unique(maintain_order=True)
+    numbered = distinct.with_row_index("url")
+    number = rows.join(numbered, on=["original", "path"], how="left", maintain_order="left")["url"]
+    urls = url_keys(distinct)
+    return Keys(
+        paths=urls.paths,
+        token=urls.token,
+        token_url=urls.token_url,
+        url=number.to_numpy().astype(np.int64),
+        method=methods_of(events),
+        status=statuses_of(events),
+    )
+
+
+def url_keys(urls: pl.DataFrame) -> UrlKeys:
+    """Keys of distinct URLs, a frame of `original` and its `path`, no null among them.
 
     `tpl`: path with hexadecimal runs of 12 and more as `H` and other runs of digits as `0`; `p1`, `p2`: its
     first one and two segments. Tokens: the URL with runs of digits as `0`, split on what is not alphanumeric;
     each counted once a line, in order of appearance (so that sums over them come out the same in any batch).
     """
-    rows = events.select(original=pl.col("url.original").fill_null(""), path=pl.col("url.path").fill_null(""))
-    distinct = rows.unique(maintain_order=True).with_row_index("url")
-    number = rows.join(distinct, on=["original", "path"], how="left", maintain_order="left")["url"]
     tpl = pl.col("path").str.replace_all(r"[0-9a-fA-F]{12,}", "H").str.replace_all(r"[0-9]+", "0")
-    paths = distinct.select(
+    paths = urls.select(
         tpl=tpl,
         standard=pl.col("path").str.contains(_STANDARD),
         asset=pl.col("path").str.contains(_ASSET),
@@ -124,19 +146,26 @@ def keys_of(events: pl.DataFrame) -> Keys:
         p1=pl.col("tpl").str.extract(r"^(/?[^/]*)"),
         p2=pl.col("tpl").str.extract(r"^(/?[^/]*(?:/[^/]*)?)"),
     )
-    tokens = distinct.select(
-        "url",
-        token=pl.col("original")
-        .str.replace_all(r"[0-9]+", "0")
-        .str.extract_all(r"[0-9A-Za-z]+")
-        .list.unique(maintain_order=True),
-    ).filter(pl.col("token").list.len() > 0)
-    tokens = tokens.explode("token")
-    return Keys(
-        url=number.to_numpy().astype(np.int64),
-        paths=paths,
-        token=tokens["token"],
-        token_url=tokens["url"].to_numpy().astype(np.int64),
-        method=events["http.request.method"].fill_null("").alias("method"),
-        status=events["http.response.status_code"].fill_null(0).to_numpy().astype(np.int64),
+    tokens = (
+        urls.with_row_index("url")
+        .select(
+            "url",
+            token=pl.col("original")
+            .str.replace_all(r"[0-9]+", "0")
+            .str.extract_all(r"[0-9A-Za-z]+")
+            .list.unique(maintain_order=True),
+        )
+        .filter(pl.col("token").list.len() > 0)
+        .explode("token")
     )
+    return UrlKeys(paths=paths, token=tokens["token"], token_url=tokens["url"].to_numpy().astype(np.int64))
+
+
+def methods_of(events: pl.DataFrame) -> pl.Series:
+    """Method of every event, "" where it has none."""
+    return events["http.request.method"].fill_null("").alias("method")
+
+
+def statuses_of(events: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Status of every event, 0 where it has none."""
+    return events["http.response.status_code"].fill_null(0).to_numpy().astype(np.int64)

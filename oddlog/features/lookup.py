@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from oddlog.features.baseline import STATUS_CLASSES, Baseline, Floats, Ints, KeyTable, padded
-from oddlog.features.keys import Keys, keys_of
+from oddlog.features.keys import UrlKeys, methods_of, statuses_of, url_keys
 from oddlog.features.signals import (
     company,
     company_prior,
@@ -19,6 +18,7 @@ from oddlog.features.signals import (
     rarity,
     status_class,
 )
+from oddlog.features.urls import Bools, UrlMemory, UrlValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +30,44 @@ class Signals:
 
 
 class Lookup:
-    """Signals of events under one baseline. Holds no state: the same event always gives the same signals."""
+    """Signals of events under one baseline. The same event always gives the same signals."""
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
+        self._urls = UrlMemory(self._url_values)
         self._company_total = padded(baseline.company_total)
         self._company_units = padded(baseline.company_units)
 
     def signals(self, events: pl.DataFrame) -> Signals:
         """Signals of a frame of events (columns of EVENT_SCHEMA), row by row."""
-        keys = keys_of(events)
-        path = self.baseline.path.codes(keys.paths["tpl"])
+        urls = self._urls.values(events)
+        method, status = methods_of(events), statuses_of(events)
         return assemble(
-            keys,
-            event_rarities(self.baseline, keys, path, own=0),
-            self._company(keys, path),
+            urls.standard,
+            urls.asset,
+            method,
+            status,
+            np.concatenate(
+                [urls.rarity, conditional_rarities(self.baseline, urls.path, method, status, own=0)], axis=1
+            ),
+            self._company(urls.path, status),
         )
 
-    def _company(self, keys: Keys, path: Ints) -> Floats:
+    def _url_values(self, urls: pl.DataFrame) -> UrlValues:
+        keys = url_keys(urls)
+        path = self.baseline.path.codes(keys.paths["tpl"])
+        return UrlValues(
+            path,
+            url_rarities(self.baseline, keys, path, own=0),
+            keys.paths["standard"].to_numpy(),
+            keys.paths["asset"].to_numpy(),
+        )
+
+    def _company(self, path: Ints, status: Ints) -> Floats:
         base = self.baseline
-        known = base.path.padded[:, path][:, keys.url]
+        known = base.path.padded[:, path]
         buckets = base.bucket_total.shape[1]
-        bucket = level(known) * STATUS_CLASSES + status_class(keys.status)
+        bucket = level(known) * STATUS_CLASSES + status_class(status)
         values = np.empty(known.shape)
         for kind in range(len(base.units)):
             place = np.minimum(bucket[kind], buckets - 1)
@@ -61,64 +77,63 @@ class Lookup:
                 np.where(inside, base.bucket_units[kind, place], 0),
                 float(base.general[kind]),
             )
-            code = path[keys.url]
-            values[kind] = company(self._company_total[kind, code], self._company_units[kind, code], prior)
+            values[kind] = company(self._company_total[kind, path], self._company_units[kind, path], prior)
         mean: Floats = values.mean(axis=0)
         return mean
 
 
-def event_rarities(baseline: Baseline, keys: Keys, path: Ints, *, own: int) -> Floats:
-    """p1, p2, tpl, tok, c_me, c_st of the rows [n, 6]; `path`: code of every distinct URL's path template.
+def url_rarities(baseline: Baseline, keys: UrlKeys, path: Ints, *, own: int) -> Floats:
+    """p1, p2, tpl, tok of distinct URLs [m, 4]; `path`: code of each one's template.
 
     `own` = 1 leaves a line's own unit out of counts and units, as fitting must: it has all the line's keys.
     """
     units = baseline.units[:, None] - own
 
-    def key_rarity(table: KeyTable, keys: pl.Series) -> Floats:
-        mean: Floats = rarity(table.padded[:, table.codes(keys)] - own, units).mean(axis=0)
+    def key_rarity(table: KeyTable, code: Ints) -> Floats:
+        mean: Floats = rarity(table.padded[:, code] - own, units).mean(axis=0)
         return mean
 
-    token = key_rarity(baseline.token, keys.token)
     length = len(keys.paths)
+    token = key_rarity(baseline.token, baseline.token.codes(keys.token))
     total = np.bincount(keys.token_url, weights=token, minlength=length)
     tokens = np.bincount(keys.token_url, minlength=length)
-    of_url = np.stack(
+    return np.stack(
         [
-            key_rarity(baseline.section, keys.paths["p1"]),
-            key_rarity(baseline.subsection, keys.paths["p2"]),
-            key_rarity(baseline.path, keys.paths["tpl"]),
+            key_rarity(baseline.section, baseline.section.codes(keys.paths["p1"])),
+            key_rarity(baseline.subsection, baseline.subsection.codes(keys.paths["p2"])),
+            key_rarity(baseline.path, path),
             total / np.maximum(tokens, 1),
         ],
         axis=1,
     )
-    row_path = path[keys.url]
-    path_count = baseline.path.padded[:, row_path] - own
-    method = baseline.method.codes(keys.method)
-    status = baseline.status.codes(pl.Series("key", keys.status, dtype=pl.Int64))
-    conditional = [
-        conditional_rarity(pairs.count(row_path, code) - own, path_count, table.padded[:, code] - own, units).mean(
-            axis=0
-        )
+
+
+def conditional_rarities(baseline: Baseline, path: Ints, method: pl.Series, status: Ints, *, own: int) -> Floats:
+    """c_me, c_st of rows [n, 2]; `path`: code of each row's template; `own` as in `url_rarities`."""
+    units = baseline.units[:, None] - own
+    count = baseline.path.padded[:, path] - own
+    values = [
+        conditional_rarity(pairs.count(path, code) - own, count, table.padded[:, code] - own, units).mean(axis=0)
         for pairs, table, code in (
-            (baseline.path_method, baseline.method, method),
-            (baseline.path_status, baseline.status, status),
+            (baseline.path_method, baseline.method, baseline.method.codes(method)),
+            (baseline.path_status, baseline.status, baseline.status.codes(pl.Series(status, dtype=pl.Int64))),
         )
     ]
-    return np.concatenate([of_url[keys.url], np.stack(conditional, axis=1)], axis=1)
+    return np.stack(values, axis=1)
 
 
-def assemble(keys: Keys, rarities: Floats, company_of: Floats) -> Signals:
+def assemble(
+    standard: Bools, asset: Bools, method: pl.Series, status: Ints, rarities: Floats, company_of: Floats
+) -> Signals:
     """All signals of the rows; for standard files all but company, page and post are 0."""
-    standard: npt.NDArray[np.bool_] = keys.paths["standard"].to_numpy()[keys.url]
-    page = ~keys.paths["asset"].to_numpy()[keys.url]
     event = np.where(standard[:, None], 0.0, rarities)
     client = np.stack(
         [
-            (is_error(keys.status) & ~standard).astype(np.float64),
+            (is_error(status) & ~standard).astype(np.float64),
             event[:, 3],
             company_of,
-            page.astype(np.float64),
-            (keys.method == "POST").to_numpy().astype(np.float64),
+            (~asset).astype(np.float64),
+            (method == "POST").to_numpy().astype(np.float64),
         ],
         axis=1,
     )

@@ -76,6 +76,10 @@ def test_every_record_is_one_event_or_one_dead_letter_in_order(batch: list[tuple
 TEXT = st.one_of(st.none(), QUOTED)
 
 
+def _enveloped(line: str) -> bytes:
+    return json.dumps({"message": line, "@timestamp": "2026-03-02T10:00:00.000Z", "host": {"name": "a"}}).encode()
+
+
 @settings(max_examples=100, deadline=None)
 @given(LINES, TEXT, TEXT, TEXT, TEXT, st.dictionaries(WORD, VALUES, max_size=3))
 def test_the_fast_way_through_an_envelope_reads_what_the_general_way_reads(
@@ -91,5 +95,17 @@ def test_the_fast_way_through_an_envelope_reads_what_the_general_way_reads(
     }
     found = tell_apart([json.dumps(document).encode()])
     if found.lines:
-        assert found.line_around == [surroundings(document)]
+        around = found.line_around
+        assert [*zip(around.stamp, around.host, around.path, around.truth, strict=True)] == [surroundings(document)]
         assert found.lines[0] in line
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(LINES.map(str.encode), LINES.map(_enveloped), st.just(b'{"message": "cut')), max_size=12))
+def test_records_taken_together_are_read_as_one_by_one(values: list[bytes]) -> None:
+    whole = tell_apart(values)
+    alone = [tell_apart([value]) for value in values]
+    assert whole.lines == [line for one in alone for line in one.lines]
+    assert whole.line_rows == [row for row, one in enumerate(alone) if one.lines]
+    assert whole.line_around.stamp == [stamp for one in alone for stamp in one.line_around.stamp]
+    assert whole.dead == {row: one.dead[0] for row, one in enumerate(alone) if one.dead}
