@@ -220,6 +220,22 @@ def test_what_was_rotated_and_compressed_while_away_stops_the_source(site: LogSi
         site.drain()
     assert "source.group" in str(caught.value.mend)
 
+def test_with_no_file_in_place_after_a_restart_the_rest_of_the_rotated_one_waits(site: LogSite) -> None:
+    site.write(b"one")
+    site.drain()
+    site.rename()
+    site.write(b"now")
+    site.drain()
+    with (site.folder / "access.log.1").open("ab") as late:
+        late.write(b"late\n")
+    site.source.close()
+    site.path.unlink()
+    site.source = site.open()
+    assert site.drain() == []
+    assert site.source.lag() == {}
+    site.write(b"new")
+    assert site.drain() == [b"late", b"new"]
+
 
 def test_a_rotated_file_that_is_gone_after_it_was_read_is_no_loss(site: LogSite) -> None:
     site.write(b"one")
