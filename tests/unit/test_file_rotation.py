@@ -220,6 +220,7 @@ def test_what_was_rotated_and_compressed_while_away_stops_the_source(site: LogSi
         site.drain()
     assert "source.group" in str(caught.value.mend)
 
+
 def test_with_no_file_in_place_after_a_restart_the_rest_of_the_rotated_one_waits(site: LogSite) -> None:
     site.write(b"one")
     site.drain()
