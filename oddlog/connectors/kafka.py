@@ -240,10 +240,7 @@ class KafkaSource:
                 fetched: dict[TopicPartition, list[Any]] = self._consumer.poll(
                     timeout_ms=int(seconds * 1000), max_records=max_records
                 )
-                if fetched:
-                    # Fetches name the topic, not its id: these may be another topic's records by now.
-                    self._topic.check()
-                return fetched
+                return self._of_this_topic(fetched)
             except errors.NoOffsetForPartitionError as error:
                 # Just assigned and never committed. The client wants some position; `start` sets the right one.
                 missing = [tp for tp in error.args[0] if tp in self._consumer.assignment()]
@@ -256,6 +253,19 @@ class KafkaSource:
                     resume_point(self._consumer, tp, self._topic.stamp, self._address)
                 raise
         return {}
+
+    def _of_this_topic(self, fetched: dict[TopicPartition, list[Any]]) -> dict[TopicPartition, list[Any]]:
+        """What was fetched, or nothing as long as no broker says whose it is: it is fetched again then."""
+        if fetched:
+            try:
+                self._topic.check_fetched()
+            except errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+                for tp, batch in fetched.items():
+                    self._consumer.seek(tp, batch[0].offset)
+                return {}
+        return fetched
 
     def _take_part_in_rebalance(self) -> None:
         """Wait for a rebalance to come to its end, where one is on.

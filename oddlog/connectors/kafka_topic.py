@@ -12,6 +12,9 @@ from oddlog.connectors.kafka_connection import KafkaAddress, failing
 from oddlog.connectors.kafka_position import Stamp, topic_was_made_anew
 from oddlog.errors import SourceError
 
+FRESH_SECONDS = 0.25
+"""How long an answer about the topic's id holds for the records that are fetched: it costs a request."""
+ASK_MS = 5_000
 TOPIC_SECONDS = 5.0
 """How long a topic may be unknown to the broker before it counts as missing: a new one is for a moment."""
 
@@ -23,7 +26,7 @@ class ConsumedTopic:
         """Raises SourceError where it is not there."""
         self._consumer = consumer
         self._address = address
-        self._looked_at = time.monotonic()
+        self._looked_at = self._asked_at = time.monotonic()
         self._require()
         self.stamp = Stamp(epoch, topic_id(consumer, address.topic))
         """What is committed beside every offset."""
@@ -33,6 +36,16 @@ class ConsumedTopic:
         now = topic_id(self._consumer, self._address.topic)
         if now and self.stamp.topic_id and now != self.stamp.topic_id:
             raise topic_was_made_anew(self._address, self.stamp.epoch, "its id has changed")
+
+    def check_fetched(self) -> None:
+        """Raises as `check`, by what the brokers say after the fetch: that names the topic and not its id, so that it
+        may have brought another topic's records. Raises KafkaError, retriable, where no broker says anything."""
+        now = time.monotonic()
+        if now - self._asked_at > FRESH_SECONDS:
+            update = self._consumer._cluster.request_update()
+            self._consumer._net.run(self._consumer._manager.wait_for, update, ASK_MS)
+            self._asked_at = now
+        self.check()
 
     def watch(self) -> None:
         """Notice, while nothing comes, that the topic itself has gone. Raises as `check`, and SourceError."""

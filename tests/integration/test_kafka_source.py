@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import NewTopic
+from kafka.errors import KafkaTimeoutError
 
 from oddlog.connectors.kafka import KafkaSource
 from oddlog.errors import SourceEpochError, SourceError
@@ -242,6 +243,23 @@ def test_a_topic_made_anew_under_a_running_consumer_is_noticed(lab: Lab) -> None
         return False
 
     until(noticed)
+
+
+def test_what_no_broker_vouches_for_is_fetched_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.make()
+    lab.write(b"a", b"b")
+    source = lab.open()
+    ask, refused = source._topic.check_fetched, []
+
+    def silent_once() -> None:
+        if not refused:
+            refused.append(True)
+            raise KafkaTimeoutError("no answer")
+        ask()
+
+    monkeypatch.setattr(source._topic, "check_fetched", silent_once)
+    assert read(source, 2).value == [b"a", b"b"]
+    assert refused
 
 
 def test_another_epoch_begins_at_the_start_and_commits_for_itself(lab: Lab) -> None:
