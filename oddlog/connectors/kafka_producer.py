@@ -124,7 +124,6 @@ def _require_topic(settings: SourceSettings, address: KafkaAddress, partitions: 
         try:
             (found,) = admin.describe_topics([address.topic])
             if not found["partitions"]:
-                made = True
                 topic = NewTopic(
                     address.topic,
                     num_partitions=partitions or DEFAULT_PARTITIONS,
@@ -133,6 +132,7 @@ def _require_topic(settings: SourceSettings, address: KafkaAddress, partitions: 
                 # Somebody may be quicker; their number of partitions is checked like any other's.
                 with suppress(errors.TopicAlreadyExistsError):
                     admin.create_topics([topic])
+                    made = True
                 admin.wait_for_topics([address.topic])
                 (found,) = admin.describe_topics([address.topic])
             there = len(found["partitions"])
