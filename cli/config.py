@@ -16,7 +16,8 @@ from cli.console import (
     url_flags,
     verb,
 )
-from oddlog.settings import describe, load
+from oddlog.settings import load
+from oddlog.settings_in_force import describe
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from oddlog import settings as module
 from oddlog.errors import UsageError
-from oddlog.settings import describe, load, without_credentials
+from oddlog.settings import load, without_credentials
+from oddlog.settings_in_force import describe
 
 
 @pytest.fixture(autouse=True)
