@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, set
 from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
 from cli.times import Since, Until, period
+from oddlog.errors import UsageError
 
 if TYPE_CHECKING:
     from oddlog.settings import Settings
@@ -37,6 +39,30 @@ def train(
         typer.Option(help="Share of the events to fit on, oldest first. Beats train.fit_share.", show_default=False),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Beats train.seed.", show_default=False)] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="refit: a new baseline (default). stored: the champion's, with the features stored under it.",
+            metavar="refit|stored",
+            show_default=False,
+        ),
+    ] = None,
+    exclude_alerted: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-alerted",
+            help="Leave clients that were alerted on in the fitted part out of baseline and detector.",
+            show_default=False,
+        ),
+    ] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(help="Share of the clients to train on, chosen by hash. Beats train.sample.", show_default=False),
+    ] = None,
+    from_run: Annotated[
+        str | None,
+        typer.Option(help="Repeat a run: its events, its settings.", metavar="RUN", show_default=False),
+    ] = None,
     config: Config = None,
     store: StoreUrl = None,
     registry: RegistryUrl = None,
@@ -45,13 +71,27 @@ def train(
 ) -> None:
     """Fit a detector on the stored events, evaluate it, and register it in MLflow as a candidate."""
     start, end = period(since, until)
-    chosen = {"algorithm": algorithm, "budget": budget, "fit_share": fit_share, "seed": seed}
+    chosen = {
+        "algorithm": algorithm,
+        "budget": budget,
+        "fit_share": fit_share,
+        "seed": seed,
+        "features": features,
+        "exclude_alerted": exclude_alerted,
+        "sample": sample,
+    }
+    if from_run is not None and (given := [name for name, value in {**chosen, "since": since, "until": until}.items()
+                                           if value is not None]):  # fmt: skip
+        raise UsageError(
+            f"--from-run with {', '.join('--' + name.replace('_', '-') for name in given)}",
+            expected="--from-run alone: a run is repeated with its own events and settings",
+        )
     settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), train=chosen)
     start_logging(settings)
     with stages(quiet=json) as tell:
         from training.train import train as run
 
-        result = run(settings, since=start, until=end, progress=tell)
+        result = run(settings, since=start, until=end, from_run=from_run, progress=tell)
     if json:
         emit_json(_document(settings, result))
     else:
@@ -71,6 +111,8 @@ def _document(settings: Settings, result: TrainResult) -> dict[str, object]:
         "threshold": result.threshold.model_dump(mode="json"),
         "model_digest": result.model_digest,
         "dataset_digest": result.dataset_digest,
+        "cautions": result.cautions,
+        "repeats": None if result.repeats is None else asdict(result.repeats),
         "ui": ui_command(settings.registry),
     }
 
@@ -102,6 +144,10 @@ def _tell(settings: Settings, result: TrainResult) -> None:
             ("against planted attacks", f"average precision {metrics['planted/average_precision']:.3f}, "
              f"{metrics['planted/detected']:.0%} of the instances with an alert")
         )  # fmt: skip
+    if (repeats := result.repeats) is not None:
+        said = "the same model" if repeats.same_model else "ANOTHER model: libraries or code differ from that run's"
+        rows.append((f"repeats {repeats.run_id}", f"{said}, digest {result.model_digest[:16]}..."))
+    rows += [("be careful", text) for text in result.cautions.values()]
     show_table(None, ["", "found"], rows)
     out.print(f"look at it: {ui_command(settings.registry)}", highlight=False, soft_wrap=True)
     out.print("promote it: oddlog promote", highlight=False)

@@ -174,6 +174,19 @@ class TrainSettings(_Group):
     """Makes a training repeatable."""
     min_events: int = Field(default=1_000, ge=10)
     """Fewer events than this are refused."""
+    min_clients: int = Field(default=5, ge=1)
+    """Fewer clients than this, in the part that is fitted on, are refused."""
+    features: Literal["refit", "stored"] = "refit"
+    """`refit`: a new baseline, features computed anew. `stored`: the champion's baseline, and the features that were
+    stored under it."""
+    exclude_alerted: bool = False
+    """Whether clients that were alerted on in the fitted part are left out of baseline and detector."""
+    sample: float = Field(default=1.0, gt=0, le=1)
+    """Share of the clients, chosen by hash, that is trained on; counts are then over the sample."""
+    memory_mb: int = Field(default=4_096, ge=512)
+    """Memory that a training may take; events that would need more are sampled by client, and the run says so."""
+    pulls: Path = Path("mlruns/pulls")
+    """Where an interrupted pull of events waits for a day to be gone on with."""
 
 
 class PromoteSettings(_Group):

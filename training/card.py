@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from oddlog.events.printable import printable
 from oddlog.scoring.card import Card
 from training.evaluate import Labelled, Planted
 
@@ -14,8 +15,20 @@ _ALGORITHMS = {
 }
 
 
-def describe(card: Card, labelled: Labelled | None, planted: Planted | None, held_out_alerts: float | None) -> str:
-    """The card as Markdown."""
+def describe(
+    card: Card,
+    labelled: Labelled | None,
+    planted: Planted | None,
+    held_out_alerts: float | None,
+    *,
+    cautions: Sequence[str] = (),
+    sampling: str | None = None,
+    left_out: tuple[int, int] | None = None,
+) -> str:
+    """The card as Markdown.
+
+    `cautions`: what checks said of the events; `sampling`: what a sample did to the counts; `left_out`: clients that
+    were alerted on and their events, where these were left out."""
     data, threshold = card.dataset, card.threshold
     held_out = (
         "" if held_out_alerts is None else f"; chosen on the first half of them, {held_out_alerts:.1f} on the second"
@@ -31,6 +44,12 @@ def describe(card: Card, labelled: Labelled | None, planted: Planted | None, hel
         f"| period | {data.since:%Y-%m-%d %H:%M} to {data.until:%Y-%m-%d %H:%M} UTC |",
         f"| fitted before | {data.fit_until:%Y-%m-%d %H:%M} UTC; later events calibrate and evaluate |",
         f"| source | {data.source} |",
+        *([] if sampling is None else [f"| sample | {sampling} |"]),
+        *(
+            []
+            if left_out is None
+            else [f"| left out | {left_out[0]:,} clients alerted on before, {left_out[1]:,} events of theirs |"]
+        ),
         f"| data set | `{data.digest}` |",
         f"| features | {len(card.feature_names)}, declaration `{card.feature_digest[:12]}` |",
         f"| baseline | `{card.baseline_digest[:12]}` |",
@@ -41,6 +60,7 @@ def describe(card: Card, labelled: Labelled | None, planted: Planted | None, hel
         f"| made by | oddlog {card.oddlog_version}, {card.created_at:%Y-%m-%d %H:%M} UTC |",
         f"| model digest | `{card.model_digest}` |",
         "",
+        *([] if not cautions else ["## To be careful about", "", *(f"- {_inline_text(one)}" for one in cautions), ""]),
         "## Quality on the later events",
         "",
     ]
@@ -76,6 +96,12 @@ def describe(card: Card, labelled: Labelled | None, planted: Planted | None, hel
         "",
     ]
     return "\n".join(lines)
+
+
+def _inline_text(text: str) -> str:
+    """A sentence that names what a log says, as one line of Markdown that stays text."""
+    plain = printable(text, most=600)
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in plain)
 
 
 def _inline(parameters: Mapping[str, object]) -> str:

@@ -1,22 +1,26 @@
-"""The events that a model is made from: pulled from the store, kept as Parquet, split by time. Nothing is fitted."""
+"""The events that a model is made from, as they lie in a snapshot: which columns, their digest, their split by time.
+
+Reading them from the store is in `pull.py`; nothing is fitted here.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import os
-import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pyarrow import parquet
 
-from oddlog.connectors.store import EventQuery, Store
+from oddlog.connectors.store import EventQuery
 from oddlog.errors import UsageError
-from oddlog.events.schema import EVENT_SCHEMA, POSITION_ORDER
+from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
+from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import without_credentials
 
 COLUMNS: tuple[str, ...] = (
@@ -35,22 +39,110 @@ COLUMNS: tuple[str, ...] = (
 )
 """What features, thresholds and evaluation need, and no more: the snapshot is kept."""
 
-DIGEST_ROWS = 50_000  # rows hashed at a time; the digest does not depend on it
+FEATURE_COLUMNS: tuple[str, ...] = (
+    "@timestamp",
+    "source.address",
+    "http.request.method",
+    "url.original",
+    "url.path",
+    "http.response.status_code",
+    "user_agent.original",
+    *POSITION_ORDER,
+)
+"""What features alone are computed from."""
+
+ALERTED = "anomaly.is_anomaly"
+"""Beside COLUMNS where clients that were alerted on are left out."""
+
+STORED_FEATURES: tuple[str, ...] = tuple(FEATURE_PREFIX + name for name in FEATURE_NAMES)
+"""Beside COLUMNS where features are taken as serving stored them."""
+
+BATCH_ROWS = 50_000
+"""Rows of a snapshot read, hashed and given to features at a time; no digest and no feature depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events a training asks for."""
+
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    """Half-open: since <= @timestamp < until."""
+    sample: float = 1.0
+    """Share of the clients, chosen by hash (sample.py)."""
+    alerted: bool = False
+    """Whether it is read which events were anomalies when they were scored."""
+    baseline: str | None = None
+    """Only events whose features were computed under the baseline with this digest, and these features too."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of an event."""
+        features = () if self.baseline is None else STORED_FEATURES
+        return (*COLUMNS, *((ALERTED,) if self.alerted else ()), *features)
+
+    @property
+    def query(self) -> EventQuery:
+        """As the store is asked."""
+        return EventQuery(since=self.since, until=self.until, baseline=self.baseline)
+
+    def describe(self, url: str) -> str:
+        """Store and selection in words, without secrets.
+
+        >>> Selection(since=dt.datetime(2024, 5, 1), sample=0.25).describe("https://u:p@es:9200")
+        'https://es:9200, events since 2024-05-01 00:00:00, 25 % of the clients by hash'
+        """
+        parts = [without_credentials(url), period_in_words(self.since, self.until)]
+        if self.baseline is not None:
+            parts.append(f"with features stored under the baseline {self.baseline[:12]}")
+        if self.sample < 1:
+            parts.append(f"{100 * self.sample:.3g} % of the clients by hash")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Events of a period in record order (COLUMNS), as they lie in the snapshot."""
+    """Events of a selection in record order, as they lie in the snapshot; read from there a part at a time."""
 
-    events: pl.DataFrame
     snapshot: Path
     digest: str
     """First 32 hexadecimal digits of the SHA-256 over the rows: equal events give an equal digest."""
     source: str
-    """The store and the period, in words; no secrets."""
+    """The store and the selection, in words; no secrets."""
+    columns: tuple[str, ...]
+    rows: int
+    clients: int
     since: dt.datetime
     until: dt.datetime
     """First and last event's time."""
+
+    @classmethod
+    def of(cls, snapshot: Path, *, digest: str, source: str) -> Self:
+        """What lies in `snapshot`, one event at least, whose digest is known."""
+        time, client = pl.col("@timestamp"), pl.col("source.address")
+        lazy = pl.scan_parquet(snapshot)
+        ends = lazy.select(time.min().alias("first"), time.max().alias("last"), client.n_unique(), pl.len()).collect()
+        first, last, clients, rows = ends.row(0)
+        return cls(snapshot, digest, source, tuple(lazy.collect_schema().names()), rows, clients, first, last)
+
+    def batches(self, columns: Sequence[str] | None = None, *, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+        """Frames of at most `rows` events, in record order; one of them in memory at a time."""
+        return batches_of(self.snapshot, columns, rows=rows)
+
+    def events(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+    ) -> pl.DataFrame:
+        """The events of a half-open period (default: all) in record order, only these columns."""
+        lazy = pl.scan_parquet(self.snapshot)
+        if since is not None:
+            lazy = lazy.filter(pl.col("@timestamp") >= since)
+        if until is not None:
+            lazy = lazy.filter(pl.col("@timestamp") < until)
+        return lazy.select(columns or self.columns).collect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,115 +155,70 @@ class Split:
     """Bool [n]: which rows are fitted on."""
 
 
-def pull(
-    store: Store,
-    *,
-    url: str,
-    folder: Path,
-    since: dt.datetime | None = None,
-    until: dt.datetime | None = None,
-    min_events: int = 1,
-) -> Dataset:
-    """Read the events of a period (half-open) and snapshot them below `folder` as `<digest>.parquet`.
-
-    `url` is the store's, for the record. The snapshot is streamed to a file beside its place, then renamed.
-    Raises UsageError where the period holds fewer than `min_events`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{uuid.uuid4().hex}.parquet"
-    try:
-        rows = _stream(store, EventQuery(since=since, until=until), beside)
-        if rows == 0 or rows < min_events:
-            raise _too_few(store, rows, min_events, since, until)
-        events = pl.read_parquet(beside, memory_map=False)
-        digest = digest_of(events)
-        snapshot = folder / f"{digest}.parquet"
-        os.replace(beside, snapshot)
-    finally:
-        beside.unlink(missing_ok=True)
-    first, last = _ends(events)
-    return Dataset(
-        events=events,
-        snapshot=snapshot,
-        digest=digest,
-        source=f"{without_credentials(url)}, {_period(since, until)}",
-        since=first,
-        until=last,
-    )
-
-
-def split_by_time(events: pl.DataFrame, share: float) -> Split:
+def split_by_time(times: pl.Series, share: float) -> Split:
     """The time before which `share` of the events lie. Raises UsageError where one side would be empty."""
-    times = events["@timestamp"].sort()
-    boundary = times[min(int(len(times) * share), len(times) - 1)]
-    fitted = (events["@timestamp"] < boundary).to_numpy()
+    ordered = times.sort()
+    boundary = ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+    fitted = (times < boundary).to_numpy()
     if not fitted.any():
         raise UsageError(
-            f"{events.height} events, too many of them at the same moment ({boundary:%Y-%m-%d %H:%M:%S})",
+            f"{len(times)} events, too many of them at the same moment ({boundary:%Y-%m-%d %H:%M:%S})",
             expected="events spread over time, so that a later part can judge what an earlier one taught",
             mend="train on a longer period: --since, --until",
         )
     return Split(boundary=boundary, fitted=fitted)
 
 
-def digest_of(events: pl.DataFrame) -> str:
-    """Digest of a frame's rows, whatever batches they were read in: SHA-256 over them as CSV, 32 digits.
+def batches_of(
+    snapshot: Path, columns: Sequence[str] | None = None, *, rows: int = BATCH_ROWS
+) -> Iterator[pl.DataFrame]:
+    """Frames of at most `rows` rows of a Parquet file, in its order."""
+    with parquet.ParquetFile(snapshot) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns)):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+
+class RowDigest:
+    """Digest of rows, whatever frames they come in: SHA-256 over them as CSV, 32 digits.
 
     >>> frame = pl.DataFrame({"a": ["x", None, ""], "b": [1, 2, 3]})
-    >>> digest_of(frame) == digest_of(pl.concat([frame[:1], frame[1:]], rechunk=False))
+    >>> def digest(*frames):
+    ...     whole = RowDigest(["a", "b"])
+    ...     for one in frames:
+    ...         whole.add(one)
+    ...     return whole.hex()
+    >>> digest(frame) == digest(frame[:1], frame[1:])
     True
-    >>> digest_of(frame) == digest_of(frame.with_columns(a=pl.Series(["x", "", None])))
+    >>> digest(frame) == digest(frame.with_columns(a=pl.Series(["x", "", None])))
     False
     """
-    whole = hashlib.sha256(",".join(events.columns).encode())
-    for frame in events.iter_slices(DIGEST_ROWS):
-        whole.update(frame.write_csv(include_header=False, quote_style="non_numeric").encode())
-    return whole.hexdigest()[:32]
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._whole = hashlib.sha256(",".join(columns).encode())
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take the next rows in."""
+        for part in frame.iter_slices(BATCH_ROWS):
+            self._whole.update(part.write_csv(include_header=False, quote_style="non_numeric").encode())
+
+    def hex(self) -> str:
+        """Of everything that was added."""
+        return self._whole.hexdigest()[:32]
 
 
-def _stream(store: Store, query: EventQuery, path: Path) -> int:
-    """Write the events that fit as Parquet, one batch in memory at a time; how many there were."""
-    schema = pl.DataFrame(schema={name: EVENT_SCHEMA[name] for name in COLUMNS}).to_arrow().schema
-    rows = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for frame in store.read_events(query, columns=COLUMNS, order="position"):
-            rows += frame.height
-            if frame.height:
-                writer.write_table(frame.select(COLUMNS).to_arrow().cast(schema))
-    return rows
+def digest_of(events: pl.DataFrame) -> str:
+    """RowDigest of one frame."""
+    whole = RowDigest(events.columns)
+    whole.add(events)
+    return whole.hex()
 
 
-def _too_few(store: Store, rows: int, needed: int, since: dt.datetime | None, until: dt.datetime | None) -> UsageError:
-    held = store.count_events(EventQuery())
-    if held == 0:
-        return UsageError(
-            "the store holds no events",
-            expected=f"at least {needed:,} (setting train.min_events)",
-            mend="oddlog enrich --until-idle 2, or oddlog demo",
-        )
-    found = f"{rows:,} {_period(since, until) if since or until else 'events'} to train on"
-    if since or until:
-        found += f"; the store holds {held:,}"
-        if (ends := store.time_range(EventQuery())) is not None:
-            found += f", from {ends[0]:%Y-%m-%d %H:%M:%S} to {ends[1]:%Y-%m-%d %H:%M:%S} UTC"
-    return UsageError(
-        found,
-        expected=f"at least {needed:,} (setting train.min_events)",
-        mend="a longer period (--since, --until), more events (oddlog enrich), or ODDLOG_TRAIN__MIN_EVENTS",
-    )
-
-
-def _ends(events: pl.DataFrame) -> tuple[dt.datetime, dt.datetime]:
-    first, last = events["@timestamp"].min(), events["@timestamp"].max()
-    assert isinstance(first, dt.datetime)
-    assert isinstance(last, dt.datetime)
-    return first, last
-
-
-def _period(since: dt.datetime | None, until: dt.datetime | None) -> str:
+def period_in_words(since: dt.datetime | None, until: dt.datetime | None) -> str:
     """A period in words.
 
-    >>> _period(None, None), _period(dt.datetime(2024, 5, 1), None)
+    >>> period_in_words(None, None), period_in_words(dt.datetime(2024, 5, 1), None)
     ('all events', 'events since 2024-05-01 00:00:00')
     """
     parts = [f"{word} {time:%Y-%m-%d %H:%M:%S}" for word, time in (("since", since), ("until", until)) if time]

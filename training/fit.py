@@ -5,6 +5,8 @@ What the model is worth is measured in `evaluate.py`; what is logged of it is in
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,10 @@ from oddlog.detectors.detector import Detector, FitData
 from oddlog.errors import ArtifactError
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.features.fitting import units_of
 from oddlog.scoring.model import Model
+from training.dataset import STORED_FEATURES
 
 Matrix = npt.NDArray[np.float32]
 
@@ -47,20 +52,44 @@ class GraphCheck:
     contribution: float
 
 
-def fit_baseline(events: pl.DataFrame, fitted: npt.NDArray[np.bool_]) -> Fitted:
-    """Fit the baseline on the rows of `events` (record order) that `fitted` marks; compute those of the others.
+def fit_baseline(chosen: pl.DataFrame, batches: Iterable[pl.DataFrame], since: dt.datetime) -> Fitted:
+    """Fit the baseline on the `chosen` events, and compute the features of those from `since` on.
 
-    The others' features carry the clients' state over all rows before them, as serving does: the fitted rows are
-    their lead-in.
+    `batches` are all events of the data set in record order: the later ones' features carry the clients' state over
+    everything before them, as serving does, whether it was chosen or not. One batch is in memory at a time.
     """
-    baseline, data = fit_features(events.filter(pl.Series(fitted)))
-    later = FeatureComputer(baseline).compute(events)[~fitted]
-    return Fitted(
-        baseline=baseline,
-        fit_data=data,
-        typical=typical_of(data),
-        later=later,
+    baseline, data = fit_features(chosen)
+    later = features_since(baseline, batches, since)
+    return Fitted(baseline=baseline, fit_data=data, typical=typical_of(data), later=later)
+
+
+def features_since(baseline: Baseline, batches: Iterable[pl.DataFrame], since: dt.datetime) -> Matrix:
+    """Float32 [m, d] of the events from `since` on; those before are their lead-in. All in record order, in batches."""
+    computer = FeatureComputer(baseline)
+    parts = [np.empty((0, len(FEATURE_NAMES)), dtype=np.float32)]
+    parts += [computer.compute(batch)[(batch["@timestamp"] >= since).to_numpy()] for batch in batches]
+    return np.concatenate(parts)
+
+
+def fit_stored(baseline: Baseline, chosen: pl.DataFrame, later: pl.DataFrame) -> Fitted:
+    """What detectors are fitted on and judged by where features were stored under `baseline` (STORED_FEATURES).
+
+    The baseline has counted none of these events, so that each is a newcomer to it, and nothing is left out.
+    """
+    behaviour, client_hour = units_of(chosen)
+    data = FitData(
+        features=stored_features(chosen),
+        weights=1.0 / np.bincount(client_hour)[client_hour],
+        behaviour=behaviour,
+        names=FEATURE_NAMES,
     )
+    return Fitted(baseline=baseline, fit_data=data, typical=typical_of(data), later=stored_features(later))
+
+
+def stored_features(events: pl.DataFrame) -> Matrix:
+    """Float32 [n, d] of events that carry STORED_FEATURES."""
+    matrix: Matrix = events.select(STORED_FEATURES).to_numpy().astype(np.float32, order="C")
+    return matrix
 
 
 def typical_of(data: FitData) -> dict[str, float]:

@@ -6,6 +6,7 @@ The scenarios themselves are in oddlog/simulation; the figures over them in `eva
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
 from oddlog.simulation import plant, planted_of
+from training.dataset import BATCH_ROWS
 
 MOST_INSTANCES = 3
 ROWS_PER_INSTANCE = 20_000
@@ -26,8 +28,8 @@ ROWS_PER_INSTANCE = 20_000
 class PlantedEvents:
     """A period's events with attacks among them."""
 
-    lead_in: pl.DataFrame
-    """What came before, in record order: it brings the clients' state."""
+    lead_in: Callable[[], Iterable[pl.DataFrame]]
+    """What came before, in record order, a batch at a time: it brings the clients' state."""
     events: pl.DataFrame
     """The period's events and the planted ones, by time."""
     scenario: pl.Series
@@ -38,8 +40,8 @@ class PlantedEvents:
     def features(self, baseline: Baseline) -> npt.NDArray[np.float32]:
         """Float32 [n, d] of `events` under a baseline."""
         computer = FeatureComputer(baseline)
-        if self.lead_in.height:
-            computer.compute(self.lead_in)
+        for batch in self.lead_in():
+            computer.compute(batch)
         return computer.compute(self.events)
 
 
@@ -50,7 +52,14 @@ def plant_scenarios(events: pl.DataFrame, *, since: dt.datetime, seed: int) -> P
     the same attacks. Raises UsageError where no event is left.
     """
     early = events["@timestamp"] < since
-    lead_in, own = events.filter(early), events.filter(~early)
+    lead_in = events.filter(early)
+    return plant_among(events.filter(~early), lead_in=lambda: lead_in.iter_slices(BATCH_ROWS), seed=seed)
+
+
+def plant_among(
+    own: pl.DataFrame, *, lead_in: Callable[[], Iterable[pl.DataFrame]], seed: int
+) -> PlantedEvents:  # fmt: skip
+    """`plant_scenarios` for events whose lead-in is read again whenever it is needed."""
     missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in EVENT_SCHEMA.items() if name not in own.columns]
     instances = min(MOST_INSTANCES, max(1, own.height // ROWS_PER_INSTANCE))
     planted = plant(own.with_columns(missing).select(list(EVENT_SCHEMA)), seed=seed, instances=instances)

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,38 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from oddlog.connectors.by_url import using_store
+from oddlog.connectors.by_url import open_registry, using_store
+from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
-from oddlog.settings import Settings
-from training.dataset import Dataset, Split, pull, split_by_time
-from training.fit import Fitted, fit_baseline
-from training.planting import PlantedEvents, plant_scenarios
+from oddlog.features.baseline import Baseline
+from oddlog.settings import Settings, TrainSettings
+from training.checks import Caution, check_fitted, check_period
+from training.dataset import (
+    ALERTED,
+    COLUMNS,
+    FEATURE_COLUMNS,
+    STORED_FEATURES,
+    Dataset,
+    Selection,
+    Split,
+    split_by_time,
+)
+from training.fit import Fitted, fit_baseline, fit_stored
+from training.limits import within_memory
+from training.planting import PlantedEvents, plant_among
+from training.pull import pull
+from training.sample import effect
+from training.served import served_baseline
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Clients that were alerted on before the boundary, and their events there: nothing is fitted on them."""
+
+    clients: int = 0
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +53,32 @@ class Prepared:
     """What every algorithm shares: the events, their split, baseline and features, and the planted attacks."""
 
     dataset: Dataset
+    options: TrainSettings
+    """As they were taken; `sample` is the share in force."""
     split: Split
     fitted: Fitted
+    fitted_events: int
+    left_out: LeftOut
     later: pl.DataFrame
     """Events from the boundary on (training/dataset.py COLUMNS), row by row with `fitted.later`."""
     planted: PlantedEvents
     planted_features: npt.NDArray[np.float32]
     """Float32, row by row with `planted.events`."""
+    cautions: tuple[Caution, ...]
     seconds: dict[str, float]
     """By step."""
+
+    @property
+    def sampling(self) -> str | None:
+        """What a sample does to the counts, in a sentence; None where all clients are there."""
+        if self.options.sample >= 1:
+            return None
+        return effect(
+            self.options.sample,
+            events=self.dataset.rows,
+            clients=self.dataset.clients,
+            behaviours=int(self.fitted.baseline.units[0]),
+        )
 
 
 @contextlib.contextmanager
@@ -47,43 +88,112 @@ def prepare(
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
     store: Store | None = None,
+    registry: Registry | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Prepared]:
     """Pull a period of events (half-open; default: all), split it, fit the baseline, plant the scenarios.
 
-    The snapshot lies in a temporary folder until the end of the `with`; trainings log it. Raises UsageError where
-    there are too few events, StoreError.
+    With train.features `stored`, baseline and features are the champion's (`registry`), of events after those that
+    its baseline was fitted on. The snapshot lies in a temporary folder until the end of the `with`; trainings log it.
+    Raises UsageError where the events can teach nothing, StoreError, RegistryError.
     """
     tell = progress or (lambda _: None)
+    options = settings.train
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="oddlog-train-") as folder:
         with timed(seconds, "pull"), using_store(settings.store, store) as opened:
+            baseline: Baseline | None = None
+            if options.features == "stored":
+                served = served_baseline(registry or open_registry(settings.registry))
+                baseline = served.baseline
+                since = served.fit_until if since is None else max(since, served.fit_until)
+            selection = Selection(
+                since=since,
+                until=until,
+                sample=options.sample,
+                alerted=options.exclude_alerted,
+                baseline=None if baseline is None else baseline.digest,
+            )
+            selection, limited = within_memory(opened, selection, options.memory_mb)
             tell("reading events from the store")
             dataset = pull(
                 opened,
+                selection,
                 url=settings.store.url,
                 folder=Path(folder),
-                since=since,
-                until=until,
-                min_events=settings.train.min_events,
+                pulls=options.pulls,
+                min_events=options.min_events,
+                progress=progress,
             )
-        split = split_by_time(dataset.events, settings.train.fit_share)
-        with timed(seconds, "baseline"):
-            tell(f"fitting the baseline on {int(split.fitted.sum()):,} of {dataset.events.height:,} events")
-            fitted = fit_baseline(dataset.events, split.fitted)
-        with timed(seconds, "plant"):
-            tell("planting attack scenarios into the later events")
-            planted = plant_scenarios(dataset.events, since=split.boundary, seed=settings.train.seed)
-            features = planted.features(fitted.baseline)
-        yield Prepared(
-            dataset=dataset,
-            split=split,
-            fitted=fitted,
-            later=dataset.events.filter(pl.Series(~split.fitted)),
-            planted=planted,
-            planted_features=features,
-            seconds=seconds,
+        options = options.model_copy(update={"sample": selection.sample})
+        yield work_on(dataset, options, baseline=baseline, cautions=limited, seconds=seconds, progress=progress)
+
+
+def work_on(
+    dataset: Dataset,
+    options: TrainSettings,
+    *,
+    baseline: Baseline | None = None,
+    cautions: Sequence[Caution] = (),
+    seconds: dict[str, float] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Everything after the pull. `baseline`: the one that the data set's features were stored under. Raises UsageError.
+
+    Of the snapshot only what a step needs is in memory.
+    """
+    tell = progress or (lambda _: None)
+    seconds = {} if seconds is None else seconds
+    split = split_by_time(dataset.events(["@timestamp"])["@timestamp"], options.fit_share)
+    with timed(seconds, "check"):
+        watched = ["@timestamp", "source.address", *FEATURE_COLUMNS[-4:]]
+        found = [*cautions, *check_period(dataset.batches(watched))]
+    stored = () if baseline is None else STORED_FEATURES
+    early = dataset.events([*FEATURE_COLUMNS, *_alerted(options), *stored], until=split.boundary)
+    chosen, left_out = _without_alerted(early) if options.exclude_alerted else (early, LeftOut())
+    found += check_fitted(chosen, least_clients=options.min_clients, excluded=left_out.clients)
+    with timed(seconds, "baseline"):
+        tell(f"fitting the baseline on {chosen.height:,} of {dataset.rows:,} events")
+        if baseline is None:
+            fitted = fit_baseline(chosen, dataset.batches(FEATURE_COLUMNS), split.boundary)
+        else:
+            fitted = fit_stored(baseline, chosen, dataset.events(STORED_FEATURES, since=split.boundary))
+    del early
+    later = dataset.events(COLUMNS, since=split.boundary)
+    with timed(seconds, "plant"):
+        tell("planting attack scenarios into the later events")
+        planted = plant_among(
+            later,
+            lead_in=lambda: (
+                batch.filter(pl.col("@timestamp") < split.boundary) for batch in dataset.batches(FEATURE_COLUMNS)
+            ),
+            seed=options.seed,
         )
+        features = planted.features(fitted.baseline)
+    return Prepared(
+        dataset=dataset,
+        options=options,
+        split=split,
+        fitted=fitted,
+        fitted_events=chosen.height,
+        left_out=left_out,
+        later=later,
+        planted=planted,
+        planted_features=features,
+        cautions=tuple(found),
+        seconds=seconds,
+    )
+
+
+def _alerted(options: TrainSettings) -> tuple[str, ...]:
+    return (ALERTED,) if options.exclude_alerted else ()
+
+
+def _without_alerted(early: pl.DataFrame) -> tuple[pl.DataFrame, LeftOut]:
+    """The events of clients never alerted on among `early`: what came later must not choose what is learnt."""
+    alerted = early.filter(pl.col(ALERTED).fill_null(value=False))["source.address"].unique()
+    chosen = early.filter(~pl.col("source.address").is_in(alerted.implode()))
+    return chosen, LeftOut(clients=len(alerted), events=early.height - chosen.height)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from oddlog.scoring.card import Card
 from oddlog.scoring.model import Model
 from oddlog.settings import Settings
 from training import figures
+from training.alerts import Alert, as_document, as_page
 from training.card import describe
 from training.evaluate import ATTACK, UNKNOWN, Labelled, Planted, Quality, quality_of, truth_of
 from training.fit import GraphCheck
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 GRAPH_TAG = "graph_difference"
 """Largest difference of a score between graph and reference: the reference itself is not kept, so a gate asks this."""
 
+CAUTION_TAG = "caution."
+"""Before the name of a check that had something to say of the events."""
+
 EXAMPLE_ROWS = 3
+EXAMPLE_EVENTS = 1_000
+"""Events that MLflow takes the schema of a data set from."""
 CONTRIBUTION_ROWS = 2_000
 """Events of either kind that mean contributions are drawn from."""
 
@@ -44,6 +50,7 @@ class Outcome:
     labelled: Labelled | None
     planted: Planted | None
     held_out_alerts: float | None
+    first_alerts: list[Alert]
 
     @property
     def quality(self) -> Quality | None:
@@ -73,13 +80,15 @@ def training_run(
         "oddlog_version": card.oddlog_version,
         GRAPH_TAG: f"{check.score:.9g}",
     }
+    tags |= {f"{CAUTION_TAG}{caution.name}": caution.text for caution in prepared.cautions}
     if (commit := _git_commit()) is not None:
         tags["git_commit"] = commit
     if outcome.quality is not None:
         tags["quality"] = f"{outcome.quality.average_precision:.4f}"
         tags["quality_basis"] = outcome.quality.basis
+    name = f"{card.algorithm} {data.since:%Y-%m-%d} to {data.until:%Y-%m-%d}, {data.events:,} events"
     return TrainingRun(
-        name=f"{card.algorithm} {data.since:%Y-%m-%d} to {data.until:%Y-%m-%d}, {data.events:,} events",
+        name=name,
         started_at=card.created_at,
         tags=tags,
         parameters={
@@ -92,6 +101,9 @@ def training_run(
             "train.fit_share": options.fit_share,
             "train.budget": options.budget,
             "train.seed": options.seed,
+            "train.features": options.features,
+            "train.sample": prepared.options.sample,
+            "train.exclude_alerted": options.exclude_alerted,
             "features.digest": card.feature_digest,
             "features.names": ", ".join(card.feature_names),
             "features.baseline": card.baseline_digest,
@@ -99,10 +111,29 @@ def training_run(
         },
         metrics=_metrics(prepared, card, outcome, check, seconds, artifact),
         figures=_figures(prepared, card, outcome, model, options.seed),
-        documents={"card.json": card.model_dump(mode="json", exclude={"calibration", "golden"})},
-        dataset=LoggedDataset(prepared.dataset.events, prepared.dataset.snapshot, data.digest, data.source, "training"),
+        documents={
+            "card.json": card.model_dump(mode="json", exclude={"calibration", "golden"}),
+            "first_alerts.json": as_document(outcome.first_alerts),
+        },
+        texts={"first_alerts.html": as_page(outcome.first_alerts, f"First alerts of {name}")},
+        dataset=LoggedDataset(
+            next(prepared.dataset.batches(rows=EXAMPLE_EVENTS)),
+            prepared.dataset.snapshot,
+            data.digest,
+            data.source,
+            "training",
+            rows=prepared.dataset.rows,
+        ),
         artifact=artifact,
-        description=describe(card, outcome.labelled, outcome.planted, outcome.held_out_alerts),
+        description=describe(
+            card,
+            outcome.labelled,
+            outcome.planted,
+            outcome.held_out_alerts,
+            cautions=[caution.text for caution in prepared.cautions],
+            sampling=prepared.sampling,
+            left_out=(prepared.left_out.clients, prepared.left_out.events) if options.exclude_alerted else None,
+        ),
         example=np.ascontiguousarray(prepared.fitted.later[:EXAMPLE_ROWS]),
         threshold=card.threshold,
     )
@@ -118,9 +149,14 @@ def _metrics(
 ) -> dict[str, float]:
     found: dict[str, float] = {
         "data/events": card.dataset.events,
-        "data/fitted_events": int(prepared.split.fitted.sum()),
+        "data/fitted_events": prepared.fitted_events,
         "data/later_events": prepared.later.height,
         "data/clients": card.dataset.clients,
+        "data/sample_share": prepared.options.sample,
+        "data/behaviours": int(prepared.fitted.baseline.units[0]),
+        "data/baseline_entries": prepared.fitted.baseline.entries,
+        "data/alerted_clients_left_out": prepared.left_out.clients,
+        "data/alerted_events_left_out": prepared.left_out.events,
         "threshold/value": card.threshold.value,
         "threshold/alerts_per_day": card.threshold.expected_per_day,
         "graph/rows_compared": check.rows,
@@ -151,6 +187,7 @@ def _metrics(
             found[f"planted/{name}/detected"] = one.detected
     if outcome.quality is not None:
         found["quality/average_precision"] = outcome.quality.average_precision
+    found |= {f"checks/{caution.name}": caution.figure for caution in prepared.cautions}
     return found | {f"seconds/{step}": spent for step, spent in seconds.items()}
 
 

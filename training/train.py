@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,12 @@ from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
 from oddlog.scoring.threshold import alerts_per_day, fit_threshold, parse_budget
 from oddlog.settings import Settings
+from training.alerts import first_alerts
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
 from training.fit import check_graphs
 from training.prepare import Prepared, Progress, prepare, timed
 from training.record import Outcome, training_run
+from training.repeat import Original, prepare_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ class TrainResult:
     model_digest: str
     dataset_digest: str
     events: int
+    cautions: dict[str, str]
+    """What checks and limits have to say of the events, by name."""
+    repeats: Repeats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """The run that a training repeated, and whether the same model came of it."""
+
+    run_id: str
+    same_model: bool
 
 
 def train_prepared(
@@ -55,15 +68,17 @@ def train_prepared(
     algorithm: str,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    original: Original | None = None,
 ) -> TrainResult:
-    """Fit, evaluate, compile, check, log and register one detector. Raises UsageError, ArtifactError, RegistryError."""
+    """Fit, evaluate, compile, check, log and register one detector. `original`: the run that is repeated, if one is.
+
+    Raises UsageError, ArtifactError, RegistryError."""
     from oddlog.connectors.mlflow_training import log_training
 
     tell = progress or (lambda _: None)
     started_at, seconds = dt.datetime.now(dt.UTC), dict(prepared.seconds)
     options, later, features = settings.train, prepared.later, prepared.fitted.later
-    clients, times = later["source.address"], later["@timestamp"]
-    budget = parse_budget(options.budget)
+    budget = _Budget(parse_budget(options.budget), prepared.options.sample)
 
     with timed(seconds, "fit"):
         tell(f"fitting {algorithm}")
@@ -71,7 +86,7 @@ def train_prepared(
     with timed(seconds, "calibrate"):
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)
-        threshold = fit_threshold(scores, clients, times, budget)
+        threshold = budget.threshold(scores, later)
         calibration = fit_calibration(scores)
     with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
         with timed(seconds, "compile"):
@@ -97,7 +112,11 @@ def train_prepared(
             outcome = _evaluate(prepared, model, threshold, budget)
         with timed(seconds, "log"):
             tell(f"logging {algorithm} to MLflow")
+            repeats = None if original is None else Repeats(original.run_id, card.model_digest == original.model_digest)
             run = training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
+            if repeats is not None:
+                run = replace(run, tags={**run.tags, "repeats": repeats.run_id,
+                                         "repeats_same_model": str(repeats.same_model).lower()})  # fmt: skip
             version = log_training(settings.registry, run)
     if registry is not None:
         version = registry.version(version.version)
@@ -109,7 +128,9 @@ def train_prepared(
         threshold=threshold,
         model_digest=card.model_digest,
         dataset_digest=prepared.dataset.digest,
-        events=prepared.dataset.events.height,
+        events=prepared.dataset.rows,
+        cautions={caution.name: caution.text for caution in prepared.cautions},
+        repeats=repeats,
     )
 
 
@@ -119,22 +140,56 @@ def train(
     algorithm: str | None = None,
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
+    from_run: str | None = None,
     store: Store | None = None,
     registry: Registry | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """`prepare` and `train_prepared` in one, for one algorithm (default: setting train.algorithm)."""
-    with prepare(settings, since=since, until=until, store=store, progress=progress) as prepared:
+    """`prepare` and `train_prepared` in one, for one algorithm (default: setting train.algorithm).
+
+    `from_run`: repeat this run instead, with its events and settings."""
+    registry = registry or open_registry(settings.registry)
+    if from_run is not None:
+        with prepare_again(settings, from_run, registry=registry, progress=progress) as again:
+            return train_prepared(
+                again.settings,
+                again.prepared,
+                algorithm=again.original.algorithm,
+                registry=registry,
+                progress=progress,
+                original=again.original,
+            )
+    with prepare(
+        settings, since=since, until=until, store=store, registry=registry, progress=progress
+    ) as prepared:  # fmt: skip
         return train_prepared(
             settings,
             prepared,
             algorithm=algorithm or settings.train.algorithm,
-            registry=registry or open_registry(settings.registry),
+            registry=registry,
             progress=progress,
         )
 
 
-def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: float) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """Alerts a day over all clients, of which a share is there: it holds pro rata."""
+
+    per_day: float
+    share: float
+
+    def threshold(self, scores: npt.NDArray[np.float32], events: pl.DataFrame) -> Threshold:
+        found = fit_threshold(scores, events["source.address"], events["@timestamp"], self.per_day * self.share)
+        return found.model_copy(
+            update={"budget_per_day": self.per_day, "expected_per_day": found.expected_per_day / self.share}
+        )
+
+    def alerts(self, scores: npt.NDArray[np.float32], events: pl.DataFrame, value: float) -> float:
+        """Alerts a day that all clients together may be expected to raise."""
+        return alerts_per_day(scores, events["source.address"], events["@timestamp"], value) / self.share
+
+
+def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: _Budget) -> Outcome:
     later, planted = prepared.later, prepared.planted
     scores = model.score(prepared.fitted.later)
     planted_scores = model.score(prepared.planted_features)
@@ -150,20 +205,26 @@ def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: fl
             known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
         ),
         held_out_alerts=_held_out_alerts(scores, later, budget),
+        first_alerts=first_alerts(
+            later,
+            scores,
+            prepared.fitted.later,
+            threshold.value,
+            model,
+            model.card.feature_names,
+            model.card.typical,
+        ),
     )
 
 
-def _held_out_alerts(scores: npt.NDArray[np.float32], later: pl.DataFrame, budget: float) -> float | None:
+def _held_out_alerts(scores: npt.NDArray[np.float32], later: pl.DataFrame, budget: _Budget) -> float | None:
     """Alerts a day on the second half of the later events, at a threshold chosen on the first: an honest estimate."""
     times = later["@timestamp"]
-    middle = times.sort()[later.height // 2]
-    first, second = (times < middle).to_numpy(), (times >= middle).to_numpy()
+    first = times < times.sort()[later.height // 2]
     if not first.any():
         return None
-    clients = later["source.address"]
-    chosen = fit_threshold(scores[first], clients.filter(pl.Series(first)), times.filter(pl.Series(first)), budget)
-    rest = pl.Series(second)
-    return alerts_per_day(scores[second], clients.filter(rest), times.filter(rest), chosen.value)
+    chosen = budget.threshold(scores[first.to_numpy()], later.filter(first))
+    return budget.alerts(scores[~first.to_numpy()], later.filter(~first), chosen.value)
 
 
 def _dataset_info(prepared: Prepared) -> DatasetInfo:
@@ -173,7 +234,7 @@ def _dataset_info(prepared: Prepared) -> DatasetInfo:
         since=dataset.since,
         fit_until=prepared.split.boundary,
         until=dataset.until,
-        events=dataset.events.height,
-        clients=dataset.events["source.address"].n_unique(),
+        events=dataset.rows,
+        clients=dataset.clients,
         source=dataset.source,
     )

@@ -13,7 +13,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class LoggedDataset:
     """The events that a run was made from."""
 
     events: pl.DataFrame
-    """Rows in the order they were fitted on; gives MLflow the schema and the number of rows."""
+    """Rows in the order they were pulled; gives MLflow the schema."""
     snapshot: Path
     """The same as Parquet."""
     digest: str
@@ -56,6 +56,8 @@ class LoggedDataset:
     """The store and query they came from, in words."""
     context: str
     """What they were used for: "training"."""
+    rows: int | None = None
+    """How many the snapshot holds, where `events` are only its first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,17 @@ class TrainingRun:
     example: npt.NDArray[np.float32]
     """A few rows of the feature matrix: the model's input example."""
     threshold: Threshold
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Text by file name below `documents/`: pages for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run was given, as MLflow keeps it."""
+
+    run_id: str
+    parameters: dict[str, str]
+    tags: dict[str, str]
 
 
 def log_training(settings: RegistrySettings, run: TrainingRun) -> ModelVersion:
@@ -103,6 +116,8 @@ def log_training(settings: RegistrySettings, run: TrainingRun) -> ModelVersion:
                 mlflow.log_figure(figure, f"figures/{name}", save_kwargs={"dpi": 110})
             for name, document in run.documents.items():
                 mlflow.log_dict(dict(document), f"documents/{name}")
+            for name, text in run.texts.items():
+                mlflow.log_text(text, f"documents/{name}")
             mlflow.log_text(run.description, "card.md")
             model = _log_model(mlflow, run)
             version = _register(client, settings.model, model.model_id, active.info.run_id, run)
@@ -120,6 +135,25 @@ def attach(settings: RegistrySettings, run_id: str, file: Path, folder: str) -> 
     """Add a file to the artifacts of a run. Raises RegistryError."""
     with connection.registry_errors(settings.url):
         connection.client(settings).log_artifact(run_id, str(file), folder)
+
+
+def run_record(settings: RegistrySettings, run_id: str) -> RunRecord:
+    """Parameters and tags of a run. Raises RegistryError, where there is no such run too."""
+    with connection.registry_errors(settings.url):
+        run = connection.client(settings).get_run(run_id)
+        return RunRecord(run_id, dict(run.data.params), dict(run.data.tags))
+
+
+def fetch_artifact(settings: RegistrySettings, run_id: str, name: str, into: Path) -> Path | None:
+    """A file of a run's artifacts, fetched below `into`; None where the run has none of this name.
+
+    Raises RegistryError."""
+    folder = name.rpartition("/")[0]
+    with connection.registry_errors(settings.url):
+        client = connection.client(settings)
+        if name not in {entry.path for entry in client.list_artifacts(run_id, folder or None)}:
+            return None
+        return Path(client.download_artifacts(run_id, name, str(into)))
 
 
 @contextlib.contextmanager
@@ -152,7 +186,7 @@ def _log_dataset(mlflow: Any, dataset: LoggedDataset) -> None:
         mlflow.log_dict(
             {
                 "digest": dataset.digest,
-                "rows": dataset.events.height,
+                "rows": _rows(dataset),
                 "columns": dataset.events.columns,
                 "source": dataset.source,
             },
@@ -164,7 +198,21 @@ def _log_dataset(mlflow: Any, dataset: LoggedDataset) -> None:
         name="oddlog-events",
         digest=dataset.digest[:_DIGEST_LENGTH],
     )
+    if dataset.rows is not None:
+        described = _with_rows(described, dataset.rows)
     mlflow.log_input(described, context=dataset.context, tags={"source": dataset.source})
+
+
+def _rows(dataset: LoggedDataset) -> int:
+    return dataset.events.height if dataset.rows is None else dataset.rows
+
+
+def _with_rows(described: Any, rows: int) -> Any:
+    """MLflow's description of a part of the rows, telling of all: it counts what it is given, and has no other way."""
+    profile = {**described.profile, "num_rows": rows, "num_elements": rows * len(described.df.columns)}
+    whole = type("WholeDataset", (type(described),), {"profile": property(lambda _: profile)})
+    described.__class__ = whole
+    return described
 
 
 def _address(mlflow: Any, artifact: str) -> str:

@@ -96,6 +96,13 @@ def fit_baseline(events: pl.DataFrame) -> Fitted:
     return Fitted(_with_prior(baseline, prior), signals, behaviour, client_hour)
 
 
+def units_of(events: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Number of the behaviour of every row, and of its client-hour, int64 [n] each: what `Fitted` tells, unfitted."""
+    keys = keys_of(events)
+    client_hour = _client_hours(events)
+    return _behaviours(client_hour, _coded(keys.paths["tpl"])[0][keys.url]), client_hour
+
+
 def _with_prior(baseline: Baseline, prior: Floats) -> Baseline:
     return replace(baseline, client_prior=prior)
 

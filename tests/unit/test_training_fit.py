@@ -31,11 +31,12 @@ def events() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(events: pl.DataFrame) -> Fitted:
-    return fit_baseline(events, split_by_time(events, 0.7).fitted)
+    split = split_by_time(events["@timestamp"], 0.7)
+    return fit_baseline(events.filter(pl.Series(split.fitted)), events.iter_slices(999), split.boundary)
 
 
 def test_later_features_are_those_of_a_stream(events: pl.DataFrame, fitted: Fitted) -> None:
-    split = split_by_time(events, 0.7)
+    split = split_by_time(events["@timestamp"], 0.7)
     computer = FeatureComputer(fitted.baseline)
     streamed = np.concatenate([computer.compute(batch) for batch in events.iter_slices(137)])
     np.testing.assert_allclose(fitted.later, streamed[~split.fitted], rtol=1e-5)
@@ -74,7 +75,7 @@ def test_a_graph_that_differs_is_refused_and_the_row_is_told(fitted: Fitted) -> 
 
 
 def test_planted_scenarios_stand_among_the_later_events_alone(events: pl.DataFrame, fitted: Fitted) -> None:
-    boundary = split_by_time(events, 0.7).boundary
+    boundary = split_by_time(events["@timestamp"], 0.7).boundary
     planted = plant_scenarios(events, since=boundary, seed=3)
     again = plant_scenarios(events, since=boundary, seed=3)
     assert planted.events.equals(again.events)

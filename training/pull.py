@@ -1,0 +1,270 @@
+"""Events from the store into a snapshot: streamed, a part of one partition at a time, resumed where it was interrupted.
+
+The store is read partition by partition, each in offset order, which is record order. Parts are written beside their
+place and renamed, so that one that is there is whole; a part's last offset tells where to go on. What the snapshot
+holds is in `dataset.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+from pyarrow import ArrowException, parquet
+
+from oddlog.connectors.store import EventQuery, Store
+from oddlog.errors import UsageError
+from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
+from oddlog.settings import without_credentials
+from training.dataset import (
+    STORED_FEATURES,
+    Dataset,
+    RowDigest,
+    Selection,
+    batches_of,
+    period_in_words,
+)
+from training.sample import in_sample
+
+PART_ROWS = 100_000
+"""Events that an interruption loses at most."""
+RESUME_WITHIN = dt.timedelta(days=1)
+"""An older unfinished pull is thrown away: whoever asks again wants newer events."""
+
+_PLAN = "plan.json"
+_OFFSET = POSITION_ORDER[3]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a pull reads, fixed when it began: a resumed one reads the same."""
+
+    until: dt.datetime
+    """Events that come later are another pull's."""
+    partitions: list[tuple[str, str, int]]
+
+
+def pull(
+    store: Store,
+    selection: Selection,
+    *,
+    url: str,
+    folder: Path,
+    pulls: Path | None = None,
+    min_events: int = 1,
+    part_rows: int = PART_ROWS,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read the selected events and snapshot them below `folder` as `<digest>.parquet`.
+
+    `url` is the store's, for the record. An interrupted pull leaves its parts below `pulls` (default: `folder`); the
+    next one for the same selection goes on from there. Only a part is in memory at a time. Raises UsageError where
+    fewer than `min_events` events fit.
+    """
+    tell = progress or (lambda _: None)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _place(pulls or folder, _key(selection, url)) as place:
+        plan = _plan(store, selection, place)
+        parts: list[Path] = []
+        for number, partition in enumerate(plan.partitions if plan else []):
+            assert plan is not None
+            query = replace(selection.query, until=plan.until)
+            parts += _pull_partition(store, selection, query, partition, place, number, part_rows, tell)
+        rows = sum(parquet.read_metadata(part).num_rows for part in parts)
+        if rows == 0 or rows < min_events:
+            shutil.rmtree(place)
+            raise _too_few(store, rows, min_events, selection)
+        dataset = _join(parts, selection, url, folder)
+        shutil.rmtree(place)
+    return dataset
+
+
+def _pull_partition(
+    store: Store,
+    selection: Selection,
+    query: EventQuery,
+    partition: tuple[str, str, int],
+    place: Path,
+    number: int,
+    part_rows: int,
+    tell: Progress,
+) -> list[Path]:
+    """The parts of one partition, those that are there already and those that are still to be read."""
+    done = place / f"{number:05d}.done"
+    parts = _whole_parts(place, number)
+    if done.exists():
+        return parts
+    epoch, topic, partition_number = partition
+    query = replace(query, epoch=epoch, topic=topic, partition=partition_number)
+    if parts:
+        last = pl.scan_parquet(parts[-1]).select(pl.col(_OFFSET).last()).collect().item()
+        tell(f"going on with an interrupted pull after offset {last:,} of {topic} {partition_number}")
+        query = replace(query, from_offset=last + 1)
+    held: list[pl.DataFrame] = []
+
+    def write() -> None:
+        path = place / f"{number:05d}-{len(parts):06d}.parquet"
+        beside = path.with_suffix(".new")
+        pl.concat(held).write_parquet(beside, compression="zstd")
+        os.replace(beside, path)
+        parts.append(path)
+        held.clear()
+
+    for frame in store.read_events(query, columns=selection.columns, order="position"):
+        kept = _kept(frame.select(selection.columns), selection)
+        if kept.height:
+            held.append(kept)
+        if sum(one.height for one in held) >= part_rows:
+            write()
+    if held:
+        write()
+    done.touch()
+    return parts
+
+
+def _kept(frame: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+    if selection.baseline is not None:  # a document may lack what its baseline promises; it teaches nothing
+        frame = frame.drop_nulls(list(STORED_FEATURES))
+    return frame.filter(in_sample(frame["source.address"], selection.sample)) if selection.sample < 1 else frame
+
+
+def _whole_parts(place: Path, number: int) -> list[Path]:
+    """The parts of a partition up to the first that cannot be read, as after a loss of power."""
+    whole: list[Path] = []
+    for path in sorted(place.glob(f"{number:05d}-*.parquet")):
+        try:
+            parquet.read_metadata(path)
+        except (ArrowException, OSError):
+            break
+        whole.append(path)
+    return whole
+
+
+def _plan(store: Store, selection: Selection, place: Path) -> _Plan | None:
+    """The plan of the interrupted pull, or a new one; None where no event fits."""
+    path = place / _PLAN
+    if path.exists():
+        written = json.loads(path.read_text())
+        partitions = [(epoch, topic, int(number)) for epoch, topic, number in written["partitions"]]
+        return _Plan(dt.datetime.fromisoformat(written["until"]), partitions)
+    span = store.time_range(selection.query)
+    if span is None:
+        return None
+    until = selection.until or span[1] + dt.timedelta(milliseconds=1)
+    plan = _Plan(until, store.partitions(replace(selection.query, until=until)))
+    beside = path.with_suffix(".new")
+    started = dt.datetime.now(dt.UTC).isoformat()
+    beside.write_text(json.dumps({"started": started, "until": until.isoformat(), "partitions": plan.partitions}))
+    os.replace(beside, path)
+    return plan
+
+
+@contextlib.contextmanager
+def _place(pulls: Path, key: str) -> Iterator[Path]:
+    """The folder for the parts of a pull, this process's alone; unfinished ones that are too old are removed.
+
+    Where another process is at the same pull, a folder that is no one else's and is not resumed.
+    """
+    pulls.mkdir(parents=True, exist_ok=True)
+    for plan in pulls.glob(f"*/{_PLAN}"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            started = dt.datetime.fromisoformat(json.loads(plan.read_text())["started"])
+            if dt.datetime.now(dt.UTC) - started > RESUME_WITHIN:
+                with _lock(plan.parent.with_suffix(".lock")) as ours:
+                    if ours:
+                        shutil.rmtree(plan.parent)
+    with _lock(pulls / f"{key}.lock") as ours:
+        if ours:
+            place = pulls / key
+            place.mkdir(exist_ok=True)
+            yield place
+            return
+    with tempfile.TemporaryDirectory(dir=pulls) as folder:
+        place = Path(folder) / key
+        place.mkdir()
+        yield place
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Whether a lock was taken; it ends with the `with`, or with the process."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before removed it at the end: a lock on what is gone keeps nobody out.
+            ours = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except OSError:
+            ours = False
+        try:
+            yield ours
+        finally:
+            if ours:
+                path.unlink(missing_ok=True)
+
+
+def _join(parts: list[Path], selection: Selection, url: str, folder: Path) -> Dataset:
+    """One file of all parts, written beside its place and renamed; the digest is taken on the way."""
+    beside = folder / f".{uuid.uuid4().hex}.parquet"
+    schema = pl.DataFrame(schema=_types(selection)).to_arrow().schema
+    whole = RowDigest(selection.columns)
+    try:
+        with parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
+            for part in parts:
+                for frame in batches_of(part):
+                    whole.add(frame)
+                    writer.write_table(frame.to_arrow().cast(schema))
+        snapshot = folder / f"{whole.hex()}.parquet"
+        os.replace(beside, snapshot)
+    finally:
+        beside.unlink(missing_ok=True)
+    return Dataset.of(snapshot, digest=whole.hex(), source=selection.describe(url))
+
+
+def _types(selection: Selection) -> dict[str, pl.DataType | type[pl.DataType]]:
+    known = {**EVENT_SCHEMA, **ANOMALY_SCHEMA, **dict.fromkeys(STORED_FEATURES, pl.Float32)}
+    return {name: known[name] for name in selection.columns}
+
+
+def _key(selection: Selection, url: str) -> str:
+    """Name of a pull: another selection or store is another pull."""
+    text = f"{without_credentials(url)}|{selection!r}|{selection.columns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _too_few(store: Store, rows: int, needed: int, selection: Selection) -> UsageError:
+    held = store.count_events(EventQuery())
+    if held == 0:
+        return UsageError(
+            "the store holds no events",
+            expected=f"at least {needed:,} (setting train.min_events)",
+            mend="oddlog enrich --until-idle 2, or oddlog demo",
+        )
+    since, until = selection.since, selection.until
+    found = f"{rows:,} {period_in_words(since, until) if since or until else 'events'} to train on"
+    if selection.baseline is not None:
+        found += f" with features stored under the baseline {selection.baseline[:12]}"
+    if selection.sample < 1:
+        found += f" in a sample of {100 * selection.sample:.3g} % of the clients"
+    ends = store.time_range(EventQuery()) if since or until or selection.baseline else None
+    if ends is not None:
+        found += f"; the store holds {held:,}, from {ends[0]:%Y-%m-%d %H:%M:%S} to {ends[1]:%Y-%m-%d %H:%M:%S} UTC"
+    return UsageError(
+        found,
+        expected=f"at least {needed:,} (setting train.min_events)",
+        mend="a longer period (--since, --until), more events (oddlog enrich), or ODDLOG_TRAIN__MIN_EVENTS"
+        if selection.baseline is None
+        else "oddlog train --features refit, or more events enriched under the champion",
+    )
