@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.metrics import Scored, Scores, Truth, intervals, judge, mean_of
 from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
 from oddlog.detectors.catalogue import create
@@ -29,6 +28,7 @@ from oddlog.events.logfile import read_log, records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.scoring.threshold import parse_budget
+from training.metrics import Scored, Scores, Truth, intervals, judge, mean_of
 
 Result = dict[str, Any]
 """Of one algorithm or rule: figures by name; `client_hours` and `by_type` hold more of them."""

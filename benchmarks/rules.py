@@ -1,4 +1,4 @@
-"""What a detector must beat: trivial rules, and the isolation forest of tutorials. Metrics are in `metrics.py`."""
+"""What a detector must beat: trivial rules, and the isolation forest of tutorials. They are judged elsewhere."""
 
 from __future__ import annotations
 

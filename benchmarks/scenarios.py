@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.metrics import Cut, Ranking, Scores
 from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
 from oddlog.detectors.catalogue import create
@@ -34,6 +33,7 @@ from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.scoring.threshold import parse_budget
 from oddlog.settings import Settings
 from oddlog.simulation import SCENARIOS, plant, planted_of, simulate
+from training.metrics import Cut, Ranking, Scores
 
 DAYS = 6.0
 INSTANCES = 3

@@ -65,7 +65,7 @@ def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: Monit
             created = client.create_run(experiment, run_name=run.name, tags={CHECK_TAG: run.check})
             run_id = str(created.info.run_id)
             client.log_batch(run_id, params=[Param(name, str(value)) for name, value in run.parameters.items()])
-            if model_id := _logged_model(client.get_model_version(version.name, version.version)):
+            if model_id := logged_model_of(client.get_model_version(version.name, version.version)):
                 client.log_inputs(run_id, models=[LoggedModelInput(model_id=model_id)])
         now = int(client.get_run(run_id).info.start_time)
         client.log_batch(
@@ -80,7 +80,7 @@ def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: Monit
     return run_id
 
 
-def _logged_model(version: Any) -> str | None:
+def logged_model_of(version: Any) -> str | None:
     """The logged model that a version was registered from; a database tells it by the version's source alone."""
     if version.model_id:
         return str(version.model_id)

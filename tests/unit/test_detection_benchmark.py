@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.detection import main
-from benchmarks.metrics import metrics
 from oddlog.simulation.traffic import simulate
+from training.metrics import metrics
 
 
 @pytest.fixture(scope="module")

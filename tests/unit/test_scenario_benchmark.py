@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.metrics import Cut
 from benchmarks.rules import RULES
 from benchmarks.scenarios import INSTANCES, ON_SOUND_CLIENTS, Figures, _detected, main, streams
 from oddlog.simulation import SCENARIOS
+from training.metrics import Cut
 
 
 @pytest.fixture(scope="module")

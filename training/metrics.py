@@ -68,10 +68,13 @@ class Judged:
     by_type: dict[str, Metrics]
 
 
-def judge(scored: Scored, scores: Scores, budget: float) -> Judged:
-    """Figures of scores [n], `budget` in alerts a day: the highest client-hours of the period that fit into it."""
+def judge(scored: Scored, scores: Scores, budget: float, *, cut: Cut | None = None) -> Judged:
+    """Figures of scores [n], `budget` in alerts a day: the highest client-hours of the period that fit into it.
+
+    `cut`: where the budget ends, if other events decide that.
+    """
     hour_truth, hour_scores, _ = scored.by_hour(scores)
-    cut = Cut.at(hour_scores, budget * scored.days)
+    cut = cut or Cut.at(hour_scores, budget * scored.days)
     alerted, flagged = cut.taken(hour_scores), cut.taken(np.asarray(scores, dtype=np.float64))
     return Judged(
         events=metrics(scored.truth, scores) | _at_budget(scored.truth, flagged),
@@ -177,7 +180,7 @@ def _by_type(scored: Scored, scores: Scores, flagged: Weights) -> dict[str, Metr
     attack, benign = scored.truth == 1, scored.truth == 0
     found = {}
     for label in sorted(scored.label.filter(pl.Series(attack)).unique().to_list()):
-        rows = attack & (scored.label == label).to_numpy()
+        rows = attack & scored.label.eq_missing(label).to_numpy()
         chosen = rows | benign
         found[label] = {
             "events": float(rows.sum()),

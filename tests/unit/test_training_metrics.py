@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
 
-from benchmarks.metrics import REPLICATES, Cut, Ranking, Scored, intervals, judge
+from training.metrics import REPLICATES, Cut, Ranking, Scored, intervals, judge
 
 
 def scored(truth: list[int], client: list[int], hour: list[int] | None = None, days: float = 1.0) -> Scored:
