@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.console import Config, Json, RegistryUrl, emit_json, err, settings_from, show_table, verb
 from oddlog.settings import without_credentials
+
+if TYPE_CHECKING:
+    from oddlog.connectors.registry import ModelVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,7 @@ def models(config: Config = None, registry: RegistryUrl = None, json: Json = Fal
                     "algorithm": v.algorithm,
                     "aliases": list(v.aliases),
                     "status": v.tags.get("status"),
-                    "quality": float(v.tags["quality"]) if "quality" in v.tags else None,
+                    "quality": _quality(v),
                     "quality_basis": v.tags.get("quality_basis"),
                     "threshold": v.threshold.model_dump(mode="json") if v.threshold else None,
                     "run_id": v.run_id,
@@ -53,13 +57,21 @@ def models(config: Config = None, registry: RegistryUrl = None, json: Json = Fal
                 v.algorithm,
                 ", ".join(v.aliases),
                 v.tags.get("status", ""),
-                f"{float(v.tags['quality']):.3f} on {v.tags.get('quality_basis', '?')}" if "quality" in v.tags else "",
+                "" if (quality := _quality(v)) is None else f"{quality:.3f} on {v.tags.get('quality_basis', '?')}",
                 f"{v.threshold.value:.4g}" if v.threshold else "",
                 f"{_created(v.created_ms):%Y-%m-%d %H:%M}",
             )
             for v in versions
         ],
     )
+
+
+def _quality(version: ModelVersion) -> float | None:
+    """Its average precision; None where the tag is missing, or was edited to something else."""
+    try:
+        return float(version.tags["quality"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _created(milliseconds: int) -> dt.datetime:

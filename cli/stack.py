@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Json, emit_json, err, out, show_table, verb
+from oddlog.errors import UsageError
 
 if TYPE_CHECKING:
     from oddlog.stack import Server, StackState
@@ -49,6 +51,10 @@ def up(
     json: Json = False,
 ) -> None:
     """Start them, wait until they answer, print their addresses. They run on until `oddlog stack down`."""
+    if re.fullmatch(r"\d+[kmgKMG]", heap) is None:
+        raise UsageError(
+            f"--heap {heap!r} is no size", expected="a number and k, m or g, as Java takes it: --heap 512m"
+        )
     from oddlog import stack
 
     with _steps() as step:

@@ -67,6 +67,8 @@ def read_batch(
         frame.filter(pl.col(_OFFSET) % step == 0) if step > 1 else frame
         for frame in store.read_events(query, columns=[_CLIENT, _TIME, _OFFSET, *columns.values()])
     ]
+    if not frames:  # deleted since they were counted
+        raise _too_few(query, 0, events, settings.min_rows)
     read = pl.concat(frames)
     first, last = (cast(dt.datetime, time) for time in read.select(pl.min(_TIME), pl.max(_TIME).alias("last")).row(0))
     sampled = sample_by_client(read, settings.sample_rows)
@@ -97,9 +99,12 @@ def sample_by_client(events: pl.DataFrame, rows: int) -> pl.DataFrame:
 def _too_few(query: EventQuery, events: int, of_version: int, expected: int) -> UsageError:
     since, until, version = query.since, query.until, query.model_version
     end = f"until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "on"
+    held = f"the store holds {of_version} events that version {version} scored"
+    more = "a longer period: oddlog drift --since ... --until ..."
+    if of_version < expected:
+        more = "wait for oddlog enrich to score more, or oddlog backfill for what is pending"
     return UsageError(
         f"{events} events from {since:%Y-%m-%d %H:%M:%S} UTC {end} were scored by version {version}: too few to judge",
         expected=f"{expected} or more (setting drift.min_rows)",
-        mend="a longer period: oddlog drift --since ... --until ...; the store holds "
-        f"{of_version} events that version {version} scored",
+        mend=f"{more}; {held}",
     )

@@ -230,6 +230,8 @@ def _status(one: Judged, winner: Judged | None) -> str | None:
         return None
     if not one.verdicts:
         return OUTRANKED
+    if PREVIOUS in one.version.aliases:
+        return None  # judged by name; `rollback` returns to it all the same
     if any(verdict.gate == "data" and verdict.outcome == "fail" for verdict in one.verdicts):
         return None  # judged too early, which is no fault of its own
     return REJECTED

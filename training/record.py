@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -244,10 +244,20 @@ def _figures(prepared: Prepared, card: Card, outcome: Outcome, model: Model, see
 
 
 def _git_commit() -> str | None:
-    """The commit that this code is of, `-dirty` where it was changed since; None outside of a repository."""
-    command: list[Any] = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit that this code is of, `-dirty` where it was changed since; None where no repository tracks it."""
+    here = Path(__file__)
+    # Installed below another project, this code is not of that project's commit.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says; None where it says nothing, fails, or is not there."""
     try:
-        done = subprocess.run([*command, "--exclude", "*"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
