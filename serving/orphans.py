@@ -5,16 +5,22 @@ against the next, and serve on with nobody to stop it.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def end_with_parent() -> bool:
-    """Have the kernel kill this process when its parent dies, by whatever signal; whether that can be had here.
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, by whatever signal; at once where it has died already.
 
-    Linux alone has it. The worker holds nothing that would have to be put in order first."""
+    Linux alone has it; elsewhere nothing happens. A worker holds nothing that would have to be put in order first."""
     if sys.platform != "linux":
-        return False
-    return int(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)) == 0
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # A worker takes seconds to get here. One whose parent died meanwhile has init for a parent, which in a container
+    # may be the arbiter itself.
+    if os.getppid() == 1 and b"bentoml" not in Path("/proc/1/cmdline").read_bytes():
+        os.kill(os.getpid(), signal.SIGKILL)
