@@ -27,7 +27,7 @@ from benchmarks.traffic import PARTITIONS, produce, traffic
 
 RESULTS = Path("benchmarks/results/two_consumers.json")
 FROM, TO = 0.3, 0.95
-STALLED_SECONDS = 60.0
+STALLED_SECONDS = 180.0
 PROCESSES = ("consumers", "scorer", "kafka", "elasticsearch")
 
 

@@ -24,8 +24,9 @@ BATCH = 4_096
 NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MONTHS = {name: f"{number:02}" for number, name in enumerate(NAMES, 1)}
 LINE = re.compile(
-    r'(\S+) \S+ (\S+) \[([^\]]+)\] "(\S+) (\S+) HTTP/([0-9.]+)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"'
+    r'(\S+) \S+ (\S+) \[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"'
 )
+REQUEST = re.compile(r"([A-Z]+) (\S+) HTTP/([0-9.]+)$")
 
 FEATURES = {name: 0.12345679 + number for number, name in enumerate(FEATURE_NAMES)}
 ANOMALY = {
@@ -49,20 +50,22 @@ def body(prefix: str, partition: TopicPartition, records: list[Any]) -> bytes:
         line = envelope["message"]
         found = LINE.match(line)
         assert found is not None, line
-        client, user, time, method, target, version, status, size, referrer, agent = found.groups()
+        client, user, time, request, status, size, referrer, agent = found.groups()
+        sound = REQUEST.match(request)
+        method, target, version = sound.groups() if sound else ("", request, None)
         path, _, query = target.partition("?")
         day = f"{time[7:11]}-{MONTHS[time[3:6]]}-{time[:2]}"
         url = {"original": target, "path": path}
         if query:
             url["query"] = query
-        request = {"method": method}
+        asked_for = {"method": method}
         if referrer != "-":
-            request["referrer"] = referrer
+            asked_for["referrer"] = referrer
         document = {
             "@timestamp": f"{day}T{time[12:20]}.000Z",
             "source": {"address": client, "ip": client},
             "http": {
-                "request": request,
+                "request": asked_for,
                 "version": version,
                 "response": {"status_code": int(status), "body": {"bytes": int(size) if size != "-" else None}},
             },

@@ -18,14 +18,15 @@ from sklearn.ensemble import IsolationForest
 
 from benchmarks.throughput.asked import Asked, asked
 
-LINE = re.compile(r'(\S+) \S+ (\S+) \[([^\]]+)\] "(\S+) (\S+) HTTP/([\d.]+)" (\d+) (\d+|-) "(.*?)" "(.*?)"')
+LINE = re.compile(r'(\S+) \S+ (\S+) \[([^\]]+)\] "(.*?)" (\d+) (\d+|-) "(.*?)" "(.*?)"')
 
 
 def read(line: str) -> dict[str, Any]:
     """The fields of a log line."""
     found = LINE.match(line)
     assert found is not None, line
-    client, _, time, method, url, version, status, size, referrer, agent = found.groups()
+    client, _, time, request, status, size, referrer, agent = found.groups()
+    method, url, version = request.split(" ") if request.count(" ") == 2 else ("", request, "")
     return {
         "client": client, "time": datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z"), "method": method, "url": url,
         "version": version, "status": int(status), "bytes": 0 if size == "-" else int(size),

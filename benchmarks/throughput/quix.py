@@ -23,16 +23,19 @@ from benchmarks.throughput.quix_features import Features
 
 BATCH = 4_096
 LINE = re.compile(
-    r'(\S+) \S+ (\S+) \[([^\]]+)\] "(\S+) (\S+) HTTP/([0-9.]+)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"'
+    r'(\S+) \S+ (\S+) \[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"'
 )
+REQUEST = re.compile(r"([A-Z]+) (\S+) HTTP/([0-9.]+)$")
 
 
 def parsed(envelope: dict[str, Any]) -> dict[str, Any]:
     """The event of a Filebeat envelope, as it will be stored."""
     found = LINE.match(envelope["message"])
     assert found is not None
-    client, user, time, method, target, version, status, size, referrer, agent = found.groups()
+    client, user, time, request, status, size, referrer, agent = found.groups()
     moment = datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z")
+    sound = REQUEST.match(request)
+    method, target, version = sound.groups() if sound else ("", request, None)
     path, _, query = target.partition("?")
     event: dict[str, Any] = {
         "@timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

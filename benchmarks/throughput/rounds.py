@@ -15,7 +15,7 @@ from benchmarks.place import Place, running, still_running
 from benchmarks.throughput.sides import Side
 
 LOOK_SECONDS = 0.1
-STALLED_SECONDS = 60.0
+STALLED_SECONDS = 180.0
 SAMPLE = 40
 """Documents of each partition that are held against the product's."""
 

@@ -21,6 +21,8 @@ from oddlog.events.parse import parse
 from oddlog.events.record import Partition, Records
 from oddlog.features.compute import FeatureComputer, fit_features
 
+GARBAGE = r'192.0.2.7 - - [04/Mar/2024:20:52:41 +0000] "\x00\x0E8\xB4 \x8E" 400 157 "-" "-"'
+
 
 def records(lines: list[str]) -> Records:
     n = len(lines)
@@ -53,7 +55,7 @@ class KafkaRecord:
 
 
 def test_the_bare_limit_writes_the_products_documents() -> None:
-    batch = records(traffic(4, 1, 400).consumed)
+    batch = records([*traffic(4, 1, 400).consumed, GARBAGE])
     events = parse(batch).events
     known = [flat(one) for one in events.drop("_id").select(nested(events.columns[1:])).to_dicts()]
     partition = type("P", (), {"topic": "t", "partition": 0})()
@@ -69,7 +71,7 @@ def test_the_bare_limit_writes_the_products_documents() -> None:
 
 
 def test_the_naive_side_reads_every_simulated_line() -> None:
-    assert all(len(naive.features(naive.read(line))) == 5 for line in traffic(5, 1, 300).consumed)
+    assert all(len(naive.features(naive.read(line))) == 5 for line in [*traffic(5, 1, 300).consumed, GARBAGE])
 
 
 def test_documents_of_another_shape_are_told() -> None:
