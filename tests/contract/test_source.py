@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +14,9 @@ from oddlog.connectors.source import Source
 from oddlog.errors import UsageError
 from oddlog.events.record import Partition, Records
 from oddlog.settings import SourceSettings
+from tests.kafka_topic import Topic
+from tests.waiting import at_once, until
 
-DEADLINE = 60.0
 LINES = [b"line %d" % number for number in range(40)]
 
 
@@ -55,28 +55,17 @@ class KafkaLab:
     """A topic of one partition."""
 
     def __init__(self, url: str) -> None:
-        from kafka import KafkaAdminClient, KafkaProducer
-        from kafka.admin import NewTopic
-
-        self.url, server = url, url.removeprefix("kafka://")
-        self.topic = f"t-{uuid.uuid4().hex[:12]}"
-        self.admin = KafkaAdminClient(bootstrap_servers=server)
-        self.admin.create_topics([NewTopic(self.topic, 1, 1)])
-        self.admin.wait_for_topics([self.topic])
-        self.producer = KafkaProducer(bootstrap_servers=server)
+        self.topic = Topic(url)
+        self.topic.make()
 
     def write(self, *values: bytes) -> None:
-        for value in values:
-            self.producer.send(self.topic, value, partition=0)
-        self.producer.flush(timeout=DEADLINE)
+        self.topic.write(*values)
 
     def settings(self, group: str) -> SourceSettings:
-        return SourceSettings(url=f"{self.url}/{self.topic}", group=f"{group}-{self.topic}")
+        return self.topic.settings(group=f"{group}-{self.topic.name}")
 
     def close(self) -> None:
-        self.producer.close()
-        self.admin.delete_topics([self.topic], raise_errors=False)
-        self.admin.close()
+        self.topic.close()
 
 
 @pytest.fixture(params=["file", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -105,14 +94,14 @@ def opened(lab: Lab) -> Iterator[Open]:
 
 def assignment(source: Source) -> Partition:
     """The partition that the source assigns."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
+
+    def assigned() -> list[Partition]:
         poll = source.poll(100, 0.2)
         assert len(poll.records) == 0, "records of a partition that was not started"
-        if poll.assigned:
-            (partition,) = poll.assigned
-            return partition
-    raise AssertionError("nothing was assigned")
+        return poll.assigned
+
+    (partition,) = until(assigned, "an assignment", each=at_once)
+    return partition
 
 
 def started(source: Source) -> Partition:
@@ -125,13 +114,15 @@ def started(source: Source) -> Partition:
 def read(source: Source, count: int, *, limit: int = 100) -> Records:
     """`count` records of a source that flows; no more may come with them."""
     got = Records()
-    deadline = time.monotonic() + DEADLINE
-    while len(got) < count:
-        assert time.monotonic() < deadline, f"{len(got)} of {count} records came"
+
+    def enough() -> bool:
         records = source.poll(min(limit, count - len(got)), 0.2).records
         for name in ("value", "epoch", "topic", "partition", "offset", "timestamp_ms"):
             getattr(got, name).extend(getattr(records, name))
         got.next_offset.update(records.next_offset)
+        return len(got) >= count
+
+    until(enough, f"{count} records", each=at_once, told=lambda: f"{len(got)} came")
     assert len(got) == count
     return got
 

@@ -2,74 +2,45 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.admin import NewTopic
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
 from oddlog.connectors.kafka import KafkaSource
 from oddlog.errors import SourceEpochError, SourceError
 from oddlog.events.record import Partition, Records
 from oddlog.settings import SourceSettings
+from tests.kafka_topic import Topic
+from tests.waiting import at_once, until
 
 pytestmark = pytest.mark.kafka
 
-DEADLINE = 60.0
 
-
-class Lab:
-    """One topic of our own, and what a test does to it from outside."""
+class Lab(Topic):
+    """One topic of our own, and the sources that a test opens on it."""
 
     def __init__(self, url: str) -> None:
-        self.server = url.removeprefix("kafka://")
-        self.topic = f"t-{uuid.uuid4().hex[:12]}"
-        self.group = f"g-{uuid.uuid4().hex[:12]}"
-        self.admin = KafkaAdminClient(bootstrap_servers=self.server)
+        super().__init__(url)
         self.sources: list[KafkaSource] = []
-
-    def make(self, partitions: int = 1, **configs: str) -> None:
-        settings = {name.replace("_", "."): value for name, value in configs.items()}
-        self.admin.create_topics([NewTopic(self.topic, partitions, 1, topic_configs=settings)])
-        self.admin.wait_for_topics([self.topic])
-
-    def write(self, *values: bytes | None, partition: int = 0, key: bytes = b"k", at: int | None = None) -> None:
-        producer = KafkaProducer(bootstrap_servers=self.server, max_request_size=12_000_000)
-        try:
-            for value in values:
-                producer.send(self.topic, value, key=key, partition=partition, timestamp_ms=at)
-            producer.flush(timeout=DEADLINE)
-        finally:
-            producer.close()
 
     def commit(self, offset: int, metadata: str = "") -> None:
         """Commit as another tool does, that knows nothing of ours."""
         consumer = KafkaConsumer(group_id=self.group, bootstrap_servers=self.server, enable_auto_commit=False)
         try:
-            consumer.commit({TopicPartition(self.topic, 0): OffsetAndMetadata(offset, metadata, -1)})
+            consumer.commit({TopicPartition(self.name, 0): OffsetAndMetadata(offset, metadata, -1)})
         finally:
             consumer.close()
 
-    def remake(self) -> None:
-        """Delete the topic, and make another of that name."""
-        self.admin.delete_topics([self.topic])
-        until(lambda: self.topic not in self.admin.list_topics())
-        self.make()
-
     def open(self, **settings: object) -> KafkaSource:
-        values = {"url": f"kafka://{self.server}/{self.topic}", "group": self.group, **settings}
-        source = KafkaSource(SourceSettings.model_validate(values))
-        self.sources.append(source)
-        return source
+        self.sources.append(KafkaSource(self.settings(**settings)))
+        return self.sources[-1]
 
     def close(self) -> None:
         for source in self.sources:
             source.close()
-        self.admin.delete_topics([self.topic], raise_errors=False)
-        self.admin.close()
+        super().close()
 
 
 @pytest.fixture
@@ -79,19 +50,11 @@ def lab(kafka_url: str) -> Iterator[Lab]:
     lab.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not reached in time"
-        time.sleep(0.05)
-
-
 def read(source: KafkaSource, count: int, *, commit: bool = False) -> Records:
     """At least `count` records, starting what is assigned."""
     got = Records()
-    deadline = time.monotonic() + DEADLINE
-    while len(got) < count:
-        assert time.monotonic() < deadline, f"{len(got)} of {count} records came"
+
+    def enough() -> bool:
         poll = source.poll(1000, 0.5)
         for partition in poll.assigned:
             source.start(partition)
@@ -100,6 +63,9 @@ def read(source: KafkaSource, count: int, *, commit: bool = False) -> Records:
         got.next_offset.update(poll.records.next_offset)
         if commit and len(poll.records):
             source.commit(poll.records.next_offset)
+        return len(got) >= count
+
+    until(enough, f"{count} records", each=at_once, told=lambda: f"{len(got)} came")
     return got
 
 
@@ -108,7 +74,7 @@ def replayed(source: KafkaSource, partition: Partition, until_offset: int, since
 
 
 def part(lab: Lab, number: int = 0, epoch: str = "e1") -> Partition:
-    return Partition(epoch, lab.topic, number)
+    return Partition(epoch, lab.name, number)
 
 
 def test_records_keep_bytes_position_and_the_brokers_timestamp(lab: Lab) -> None:
@@ -129,7 +95,7 @@ def test_offsets_in_transactions_have_gaps_and_aborted_records_are_none(lab: Lab
     producer.init_transactions()
     for number in range(6):
         producer.begin_transaction()
-        producer.send(lab.topic, b"%d" % number)
+        producer.send(lab.name, b"%d" % number)
         producer.flush()
         if number % 2:
             producer.abort_transaction()
@@ -156,7 +122,7 @@ def test_replay_of_a_compacted_topic_ends(lab: Lab) -> None:
         lab.write(b"later", key=b"other")  # rolls the segment, so that it may be cleaned
         return len(replayed(source, part(lab), 20)) < 20
 
-    until(compacted)
+    until(compacted, "compaction")
     assert all(offset < 20 for offset in replayed(source, part(lab), 20))
 
 
@@ -178,7 +144,7 @@ def test_replay_from_a_time_touches_neither_position_nor_commit(lab: Lab) -> Non
 
 
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(lab: Lab) -> None:
-    with pytest.raises(SourceError, match=f"no topic '{lab.topic}'") as caught:
+    with pytest.raises(SourceError, match=f"no topic '{lab.name}'") as caught:
         lab.open()
     assert "oddlog ship" in str(caught.value.mend)
 
@@ -194,7 +160,7 @@ def test_a_topic_that_goes_away_while_we_read_is_an_error(lab: Lab) -> None:
     lab.write(b"a")
     source = lab.open()
     read(source, 1)
-    lab.admin.delete_topics([lab.topic])
+    lab.admin.delete_topics([lab.name])
 
     def fails() -> bool:
         try:
@@ -203,7 +169,7 @@ def test_a_topic_that_goes_away_while_we_read_is_an_error(lab: Lab) -> None:
             return True
         return False
 
-    until(fails)
+    until(fails, "an error", each=at_once)
 
 
 def test_a_position_beyond_the_end_is_a_topic_made_anew(lab: Lab) -> None:
@@ -242,7 +208,7 @@ def test_a_topic_made_anew_under_a_running_consumer_is_noticed(lab: Lab) -> None
         assert not len(poll.records), "records of the new topic came under the old epoch"
         return False
 
-    until(noticed)
+    until(noticed, "an error", each=at_once)
 
 
 def test_what_no_broker_vouches_for_is_fetched_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +245,7 @@ def test_records_that_retention_took_are_counted_not_skipped(lab: Lab) -> None:
     lab.make()
     lab.write(*[b"%d" % number for number in range(10)])
     lab.commit(2)
-    lab.admin.delete_records({TopicPartition(lab.topic, 0): 7})
+    lab.admin.delete_records({TopicPartition(lab.name, 0): 7})
     with pytest.raises(SourceEpochError, match=r"5 records of .* are lost") as caught:
         read(lab.open(), 1)
     assert "source.group" in str(caught.value.mend)
@@ -291,7 +257,7 @@ def test_retention_that_overtakes_a_running_consumer_is_noticed(lab: Lab) -> Non
     source = lab.open()
     read(source, 10)
     source.commit({part(lab): 3})
-    lab.admin.delete_records({TopicPartition(lab.topic, 0): 8})
+    lab.admin.delete_records({TopicPartition(lab.name, 0): 8})
     with pytest.raises(SourceEpochError, match="5 records"):
         source.rewind()
 
@@ -301,7 +267,7 @@ def test_a_rewind_without_a_commit_does_not_step_over_what_retention_took(lab: L
     lab.write(*[b"%d" % number for number in range(10)])
     source = lab.open()
     read(source, 10)
-    lab.admin.delete_records({TopicPartition(lab.topic, 0): 4})
+    lab.admin.delete_records({TopicPartition(lab.name, 0): 4})
     source.rewind()
     with pytest.raises(SourceError):
         read(source, 6)
@@ -310,7 +276,7 @@ def test_a_rewind_without_a_commit_does_not_step_over_what_retention_took(lab: L
 def test_a_new_group_begins_at_what_is_kept(lab: Lab) -> None:
     lab.make()
     lab.write(*[b"%d" % number for number in range(5)])
-    lab.admin.delete_records({TopicPartition(lab.topic, 0): 3})
+    lab.admin.delete_records({TopicPartition(lab.name, 0): 3})
     assert read(lab.open(), 2).offset == [3, 4]
 
 
