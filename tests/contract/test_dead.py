@@ -4,42 +4,24 @@ own position, and nothing else changes."""
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import polars as pl
 import pytest
 
-from oddlog.connectors.by_url import open_store
 from oddlog.connectors.store import DeadQuery, EventQuery, Store, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.parse import Parsed, parse
 from oddlog.events.record import Records
 from oddlog.events.schema import DEAD_SCHEMA, POSITION_ORDER
-from oddlog.settings import StoreSettings
 from serving import dead
 from serving.documents import pending_events
-from tests.elastic_place import elastic_place
+from tests.store_frames import acknowledged
 
 LINE = '192.0.2.{n} - - [17/May/2015:10:05:{n:02d} +0000] "GET /page/{n} HTTP/1.1" 200 12 "-" "curl/8"'
 BROKER = dt.datetime(2015, 5, 17, 11, tzinfo=dt.UTC)
 REFUSED = {3, 7}
 """Offsets whose lines the parser of that day did not know."""
-
-
-@pytest.fixture(params=["sqlite", pytest.param("elasticsearch", marks=pytest.mark.elasticsearch)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        one = open_store(StoreSettings(url=f"sqlite:///{tmp_path / 'oddlog.sqlite'}"))
-        one.setup()
-        yield one
-        one.close()
-        return
-    with elastic_place(request.getfixturevalue("elasticsearch_url")) as place:
-        one = open_store(place)
-        one.setup()
-        yield one
-        one.close()
 
 
 def records() -> Records:
@@ -82,8 +64,7 @@ def consume(store: Store, parser: object = stricter) -> None:
     """What a consumer without a model writes."""
     parsed = parser(records())  # type: ignore[operator]
     for outcome in (store.write_events(pending_events(parsed.events, None, None)), store.write_dead(parsed.dead)):
-        assert not outcome.rejected
-        assert not outcome.retry
+        acknowledged(outcome)
     store.refresh()
 
 
@@ -199,8 +180,7 @@ class Choosy:
         bad = [row for row, offset in enumerate(events["oddlog.position.offset"]) if offset == 3]
         good = [row for row in range(events.height) if row not in bad]
         outcome = self._store.write_events(events[good])
-        assert not outcome.rejected
-        assert not outcome.retry
+        acknowledged(outcome)
         return WriteOutcome(rejected=dict.fromkeys(bad, "mapping conflict"))
 
 
