@@ -24,6 +24,9 @@ CHUNK_ROWS = 16_384
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts: doubled each time, then a random part of it, so that clients do not come in step."""
 
+BASELINES = 4
+"""Baselines that are kept, the newest: champion, previous, challenger, and one more."""
+
 FOR_NOW = {429, 502, 503, 504}
 """Statuses that another attempt may change."""
 
@@ -91,7 +94,8 @@ class HttpScorer:
             baseline = Baseline.from_arrow(answer.content)
         except Exception as error:
             raise self._stranger(answer) from error
-        self._baselines[version, tag] = baseline
+        # Replaced as a whole: another thread may be going through it.
+        self._baselines = dict([*self._baselines.items(), ((version, tag), baseline)][-BASELINES:])
         return baseline
 
     def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
@@ -149,17 +153,17 @@ class HttpScorer:
     def _attempt(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **how)
-        except httpx.TransportError as error:
-            raise ScorerUnavailable(
-                f"no answer from the scorer at {self._url}: {type(error).__name__}: {error}",
-                expected="a `bentoml serve`",
-                mend="bentoml serve, or correct ODDLOG_SCORER__URL",
-            ) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise ScorerError(
                 f"scorer URL {self._url!r}: {error}",
                 expected="http(s)://host:3000",
                 mend="correct ODDLOG_SCORER__URL",
+            ) from error
+        except httpx.TransportError as error:
+            raise ScorerUnavailable(
+                f"no answer from the scorer at {self._url}: {type(error).__name__}: {error}",
+                expected="a `bentoml serve`",
+                mend="bentoml serve, or correct ODDLOG_SCORER__URL",
             ) from error
         if answer.status_code < httpx.codes.BAD_REQUEST:
             return answer
