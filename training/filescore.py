@@ -17,7 +17,7 @@ from oddlog.detectors.catalogue import create
 from oddlog.errors import UsageError
 from oddlog.events.logstream import records_of
 from oddlog.events.parse import parse
-from oddlog.events.schema import EVENT_SCHEMA, POSITION_ORDER
+from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.calibration import fit_calibration, severity
@@ -26,24 +26,13 @@ from oddlog.scoring.explanation import explain
 from oddlog.scoring.model import Model
 from oddlog.scoring.scorer import Reason
 from oddlog.scoring.threshold import fit_threshold
+from training.dataset import FEATURE_COLUMNS
 from training.fit import typical_of
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the share of it that is done; None where that is not known."""
-
-COLUMNS: tuple[str, ...] = (
-    "@timestamp",
-    "source.address",
-    "http.request.method",
-    "url.original",
-    "url.path",
-    "http.response.status_code",
-    "user_agent.original",
-    *POSITION_ORDER,
-)
-"""What features and findings need, and no more: a million events stay below half a gigabyte."""
 
 LEAST_EVENTS = 100
 """Fewer teach nothing about what is usual."""
@@ -62,7 +51,10 @@ class Contributor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """Events of a log (COLUMNS) in its order; a row's `oddlog.position.offset` is its line's number from 0."""
+    """Events of a log in its order, FEATURE_COLUMNS and no more: a million stay below half a gigabyte.
+
+    A row's `oddlog.position.offset` is its line's number from 0.
+    """
 
     name: str
     events: pl.DataFrame
@@ -124,8 +116,8 @@ def read_events(source: BinaryIO, *, name: str, size: int | None = None, progres
         if first is None and parsed.dead.height:
             number, reason = parsed.dead.select("oddlog.position.offset", "reason").row(0)
             first = (number + 1, reason)
-        frames.append(parsed.events.select(COLUMNS))
-    events = pl.concat(frames) if frames else pl.DataFrame(schema={c: EVENT_SCHEMA[c] for c in COLUMNS})
+        frames.append(parsed.events.select(FEATURE_COLUMNS))
+    events = pl.concat(frames) if frames else pl.DataFrame(schema={c: EVENT_SCHEMA[c] for c in FEATURE_COLUMNS})
     if not lines:
         raise UsageError(f"{name} is empty", expected=EXPECTED_LINES)
     if events.is_empty():
