@@ -1,23 +1,27 @@
-"""Reading events and dead letters out of Elasticsearch: a point in time, pages after one another, hits to frames.
+"""Reading events and dead letters out of Elasticsearch: a point in time, pages in an order. `elastic_hits.py` decodes.
 
-Pages of a position-ordered read run partition by partition: with one numeric sort field Elasticsearch skips what
-stands before a page, with four it would sort all documents anew for each.
+A position-ordered read goes partition by partition, by ranges of offsets: those do not wait for each other as pages
+after one another do, so that some are searched for and decoded while the caller has the ones before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
 import polars as pl
 import tenacity
 
-from oddlog.connectors.documents import VERSION, features_of, flattened, nested_schema, time_of
-from oddlog.connectors.elastic_bulk import version_text
+from oddlog.connectors.documents import features_of, time_of
 from oddlog.connectors.elastic_connection import ElasticConnection
+from oddlog.connectors.elastic_hits import Page, read_page
 from oddlog.connectors.elastic_query import query_dsl
 from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreError, StoreUnavailable
@@ -26,7 +30,12 @@ from oddlog.events.schema import POSITION_ORDER
 _KEEP_ALIVE = "5m"  # from one page to the next, whatever the reader does between them
 _FIRST_ROWS = 1_000  # until a page has shown how long documents are
 _MOST_ROWS = 10_000  # index.max_result_window
-_PAGE_BYTES = 32_000_000
+_PAGE_BYTES = 16_000_000
+_AHEAD = 3
+"""Pages that are searched for at a time, where they need not follow each other: as many are in memory."""
+_WHOLE_FROM = 8
+"""Fields from which on whole documents are asked for."""
+_PIT_ID = re.compile(rb'\{"pit_id":"([^"]+)"')  # may be another one after every search; an answer begins with it
 
 Sort = list[dict[str, Any]]
 
@@ -59,12 +68,15 @@ class PointInTime:
         """The answer to one search, of all shards or of none.
 
         Sent again a few times while Elasticsearch is busy: a long read should not end by one full queue."""
-        return self._connection.request(
+        answer = self._connection.request(
             "POST",
             "/_search",
             orjson.dumps({**body, "pit": {"id": self._id, "keep_alive": _KEEP_ALIVE}}),
             params={"allow_partial_search_results": "false"},
         )
+        if found := _PIT_ID.match(answer):
+            self._id = found[1].decode()
+        return answer
 
     def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""
@@ -107,32 +119,109 @@ class PointInTime:
         """Frames of the columns of `schema`, at most `batch_rows` long, in the order of `sort`.
 
         `first_rows`: length of the first page, from which the next ones' follows by their bytes."""
-        fields = [name for name in schema if name != "_id"]
         most = min(batch_rows, _MOST_ROWS)
-        rows, left = min(most, first_rows or _FIRST_ROWS), limit
-        after: list[Any] | None = None
+        rows = min(most, first_rows or _FIRST_ROWS)
+        wanted = _Wanted(query, sort, schema, with_version)
+        if limit is None and sort == BY_OFFSET:
+            yield from self._ranges(wanted, rows, most)
+        else:
+            yield from self._following(wanted, rows, most, limit)
+
+    def _following(
+        self, wanted: _Wanted, rows: int, most: int, limit: int | None = None, after: list[Any] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Pages one after another, from `rows` long to `most`."""
+        left = limit
         while left is None or left > 0:
             size = rows if left is None else min(rows, left)
-            body: dict[str, Any] = {
-                "size": size,
-                "query": query,
-                "sort": sort,
-                "_source": fields or False,
-                "track_total_hits": False,
-                "seq_no_primary_term": with_version,
-            }
-            if after is not None:
-                body["search_after"] = after
-            hits = _hits(self.search(body), schema)
-            if hits.is_empty():
+            page, length = self._page(wanted, size, after)
+            if page is None:
                 return
-            frame = hits.select(_columns(schema, with_version=with_version))
-            yield frame
-            left = None if left is None else left - frame.height
-            if frame.height < size:
+            yield page.frame
+            left = None if left is None else left - page.frame.height
+            if page.frame.height < size:
                 return
-            after = _after(hits["sort"][-1], sort)
-            rows = max(1, min(most, int(_PAGE_BYTES * frame.height / max(frame.estimated_size(), 1))))
+            after, rows = page.last, _rows_of(length, page, most)
+
+    def _ranges(self, wanted: _Wanted, rows: int, most: int) -> Iterator[pl.DataFrame]:
+        """Pages of ranges of offsets, in order, some of them searched for ahead."""
+        low, high, count = self._offsets(wanted.query)
+        if not count:
+            return
+        start: int | None = low
+        known = False
+        pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="elastic-read")
+        due: deque[tuple[_Wanted, int, Future[tuple[Page | None, int]]]] = deque()
+        try:
+            while start is not None or due:
+                while start is not None and len(due) < (_AHEAD if known else 1):
+                    # Somewhat fewer rows than fit: offsets are not spread evenly. What does not fit follows.
+                    stop: int | None = start + max(1, int(0.9 * rows * (high - low + 1) / count))
+                    if stop is not None and stop > high:
+                        stop = None
+                    part = wanted.between(None if start == low else start, stop)
+                    due.append((part, rows, pool.submit(self._page, part, rows, None)))
+                    start = stop
+                part, size, future = due.popleft()
+                page, length = future.result()
+                known = True
+                if page is None:
+                    continue
+                rows = _rows_of(length, page, most)
+                yield page.frame
+                if page.frame.height == size:
+                    yield from self._following(part, rows, most, after=page.last)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _offsets(self, query: Mapping[str, Any]) -> tuple[int, int, int]:
+        """First and last offset of what fits, and how much does."""
+        ends = {end: {end: {"field": POSITION_ORDER[3]}} for end in ("min", "max", "value_count")}
+        found = orjson.loads(self.search({"size": 0, "query": query, "aggs": ends, "track_total_hits": False}))
+        values = {end: answer["value"] for end, answer in found.get("aggregations", {}).items()}
+        if not values.get("value_count"):
+            return 0, 0, 0
+        return int(values["min"]), int(values["max"]), int(values["value_count"])
+
+    def _page(self, wanted: _Wanted, size: int, after: list[Any] | None) -> tuple[Page | None, int]:
+        """The hits of one search, None where there is none; and the bytes of its answer."""
+        fields = [name for name in wanted.schema if name != "_id"]
+        body: dict[str, Any] = {
+            "size": size,
+            "query": wanted.query,
+            "sort": wanted.sort,
+            # Picking fields out of a document costs Elasticsearch more than to send all of it.
+            "_source": True if len(fields) >= _WHOLE_FROM else fields or False,
+            "track_total_hits": False,
+            "seq_no_primary_term": wanted.with_version,
+        }
+        if after is not None:
+            body["search_after"] = after
+        answer = self.search(body)
+        return read_page(answer, wanted.schema, with_version=wanted.with_version), len(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What every page of a read has in common."""
+
+    query: Mapping[str, Any]
+    sort: Sort
+    schema: Mapping[str, pl.DataType]
+    with_version: bool
+
+    def between(self, start: int | None, stop: int | None) -> _Wanted:
+        """The same for offsets from `start` to before `stop`."""
+        bounds = {name: bound for name, bound in (("gte", start), ("lt", stop)) if bound is not None}
+        if not bounds:
+            return self
+        inside = {"range": {POSITION_ORDER[3]: bounds}}
+        return replace(self, query={"bool": {"filter": [self.query, inside]}})
+
+
+def _rows_of(length: int, page: Page, most: int) -> int:
+    """How many rows fit into a page, by the bytes of one before."""
+    return max(1, min(most, int(_PAGE_BYTES * page.frame.height / max(length, 1))))
 
 
 def events_in_order(
@@ -146,7 +235,7 @@ def events_in_order(
     else:
         for position in moment.partitions(query):
             only = dict(zip(POSITION_ORDER[:3], position, strict=True))
-            yield query_dsl(query, only), [_by(POSITION_ORDER[3]), _UNSORTED]
+            yield query_dsl(query, only), BY_OFFSET
 
 
 def stored_features(connection: ElasticConnection, index: str) -> list[str]:
@@ -166,62 +255,6 @@ _SORT_TYPES = {
 }
 _UNSORTED: dict[str, Any] = {"_shard_doc": {"order": "asc"}}
 BY_TIME: Sort = [*(_by(name) for name in ("@timestamp", *POSITION_ORDER)), _UNSORTED]
+BY_OFFSET: Sort = [_by(POSITION_ORDER[3]), _UNSORTED]
+"""Within a partition."""
 NEWEST_FIRST: Sort = [*(_by(name, "desc") for name in ("@timestamp", *POSITION_ORDER)), _UNSORTED]
-
-
-def _hits(answer: bytes, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The hits of an answer; `_source` with the types of `schema`, times and bytes still as text."""
-    source = nested_schema({name: _as_json(dtype) for name, dtype in schema.items() if name != "_id"})
-    hit = pl.Struct(
-        {
-            "_index": pl.String(),
-            "_id": pl.String(),
-            "_seq_no": pl.Int64(),
-            "_primary_term": pl.Int64(),
-            "sort": pl.List(pl.String()),  # of several types; text stands for each
-            **({"_source": source} if source.fields else {}),
-        }
-    )
-    try:
-        whole = (
-            pl.Series([answer], dtype=pl.Binary)
-            .cast(pl.String)
-            .str.json_decode(pl.Struct({"hits": pl.Struct({"hits": pl.List(hit)})}))
-        )
-        return whole.struct.field("hits").struct.field("hits").explode(empty_as_null=False).struct.unnest()
-    except pl.exceptions.ComputeError:
-        # A document that another hand wrote: a number where text is meant, a list for one value. Row by row,
-        # what does not fit its column becomes null there.
-        hits = orjson.loads(answer)["hits"]["hits"]
-        for found in hits:
-            found["sort"] = [None if value is None else str(value) for value in found["sort"]]
-        return pl.DataFrame(hits, schema=hit.to_schema(), strict=False)
-
-
-def _columns(schema: Mapping[str, pl.DataType], *, with_version: bool) -> list[pl.Expr]:
-    columns = []
-    for name, dtype in schema.items():
-        column = pl.col("_id") if name == "_id" else flattened(pl.col("_source"), name)
-        if isinstance(dtype, pl.Datetime):
-            # Ours are ISO; a number is milliseconds, as everywhere in Elasticsearch.
-            iso = column.str.to_datetime("%+", time_unit="ms", time_zone="UTC", strict=False)
-            column = pl.coalesce(iso, column.cast(pl.Int64, strict=False).cast(dtype))
-        elif isinstance(dtype, pl.Binary):
-            column = column.str.decode("base64")
-        columns.append(column.alias(name))
-    if with_version:
-        columns.append(version_text(pl.col("_index"), pl.col("_seq_no"), pl.col("_primary_term")).alias(VERSION))
-    return columns
-
-
-def _after(last: pl.Series, sort: Sort) -> list[Any]:
-    """The sort values of the last hit, in their own types again."""
-    names = [name for field in sort for name in field]
-    return [
-        value if value is None or _SORT_TYPES.get(name) == "keyword" else int(value)
-        for name, value in zip(names, last, strict=True)
-    ]
-
-
-def _as_json(dtype: pl.DataType) -> pl.DataType:
-    return pl.String() if isinstance(dtype, pl.Datetime | pl.Binary) else dtype
