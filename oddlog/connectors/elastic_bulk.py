@@ -7,6 +7,7 @@ Errors are told by type, not by status: a closed index answers 400 like an unpar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +20,13 @@ from oddlog.errors import StoreRefused, StoreUnavailable
 
 _RETRY = FOR_NOW | {"index_not_found_exception"}  # a write makes its index, unless an operator forbade it just now
 _TOO_LARGE = 413
+
+AT_ONCE = 2
+"""Requests of one `send` under way at once: Elasticsearch works through a request to one shard on a single thread."""
+
+SPLIT_BYTES = 1_000_000
+"""What is larger goes in two requests at least."""
+
 _ISO = "%Y-%m-%dT%H:%M:%S%.3fZ"
 
 
@@ -69,13 +77,26 @@ def version_text(index: pl.Expr, seq_no: pl.Expr, primary_term: pl.Expr) -> pl.E
 def send(
     connection: ElasticConnection, lines: pl.Series, action: Literal["create", "update", "delete"], max_bytes: int
 ) -> BulkOutcome:
-    """Send every line once, in requests of at most `max_bytes` (a longer line goes alone).
+    """Send every line once, in requests of at most `max_bytes` (a longer line goes alone), two at a time.
 
     A request that is too large for the server, or refused as a whole, is halved until the guilty line stands
     alone. Raises StoreRefused on 401 and 403 of security, StoreError where no Elasticsearch answers."""
     outcome = BulkOutcome()
-    for start, length in _parts(lines.str.len_bytes().to_list(), max_bytes):
-        _send_part(connection, lines, start, length, action, outcome)
+    sizes = lines.str.len_bytes().to_list()
+    total = sum(sizes)
+    parts = list(_parts(sizes, min(max_bytes, total // 2 + max(sizes)) if total > SPLIT_BYTES else max_bytes))
+    if len(parts) < 2:
+        for start, length in parts:
+            _send_part(connection, lines, start, length, action, outcome)
+        return outcome
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bulk") as threads:
+        sent = [threads.submit(_send_part, connection, lines, *part, action, outcome) for part in parts]
+        wait(sent, return_when=FIRST_EXCEPTION)
+        for one in sent:  # where one is refused, those that have not begun would be as well
+            one.cancel()
+    for one in sent:
+        if not one.cancelled():
+            one.result()
     return outcome
 
 
