@@ -19,34 +19,9 @@ from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreError, StoreRefused, StoreUnavailable, UsageError
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
 from oddlog.settings import StoreSettings
-from tests.elastic_place import elastic_place
 
 ALL = EventQuery()
 DAY = datetime(2024, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def place(elasticsearch_url: str) -> Iterator[StoreSettings]:
-    """Indices of the test's own, gone afterwards whatever state they were left in."""
-    with elastic_place(elasticsearch_url) as own:
-        yield own
-
-
-@pytest.fixture
-def connection(place: StoreSettings) -> Iterator[ElasticConnection]:
-    """What an operator would do with curl."""
-    one = ElasticConnection(place)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def store(place: StoreSettings) -> Iterator[ElasticStore]:
-    """A store that is set up and empty."""
-    one = ElasticStore(place)
-    one.setup()
-    yield one
-    one.close()
 
 
 def events(n: int, *, start: int = 0, day: datetime = DAY, original: str = "line") -> pl.DataFrame:

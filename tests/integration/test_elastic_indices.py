@@ -4,7 +4,6 @@ in time stays open."""
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 
 import polars as pl
 import pytest
@@ -18,32 +17,9 @@ from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreUnavailable
 from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, REASON, TIMESTAMP
 from oddlog.settings import StoreSettings
-from tests.elastic_place import elastic_place
 
 ALL = EventQuery()
 MIDNIGHT = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def place(elasticsearch_url: str) -> Iterator[StoreSettings]:
-    with elastic_place(elasticsearch_url) as own:
-        yield own
-
-
-@pytest.fixture
-def connection(place: StoreSettings) -> Iterator[ElasticConnection]:
-    """What an operator would do with curl."""
-    one = ElasticConnection(place)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def store(place: StoreSettings) -> Iterator[ElasticStore]:
-    one = ElasticStore(place)
-    one.setup()
-    yield one
-    one.close()
 
 
 def events(n: int) -> pl.DataFrame:
