@@ -143,6 +143,9 @@ class EnrichSettings(_Group):
     """How often client state is written to the store, so that a restart replays no more than came since."""
     settle_seconds: float = Field(default=30.0, gt=0)
     """How often events that were written as pending under a known baseline are scored after all."""
+    max_clients: int = Field(default=1_000_000, ge=1_000)
+    """Most clients whose state is kept, of one partition and model: some 300 bytes each. Past it the quarter that was
+    least active is forgotten. Training keeps a million: a lower number makes clients look newer than they are."""
     shadow_share: float = Field(default=0.1, ge=0, le=1)
     """Share of the clients whose events the challenger scores, too (`anomaly.shadow.*`). 1: all, and its lane is warm
     when it is promoted; 0: no shadow."""

@@ -9,6 +9,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -71,6 +72,9 @@ class BatchWriter:
         self._stop = stop
         self._observe = observe
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-writer")
+        # A snapshot of many clients takes seconds: batches do not wait for it.
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot-writer")
+        self._newest: deque[list[Snapshot]] = deque(maxlen=1)
         self._retries = 0
 
     def submit(self, batch: Batch) -> Future[Written]:
@@ -80,12 +84,16 @@ class BatchWriter:
         return self._thread.submit(self._write_batch, batch)
 
     def submit_snapshots(self, snapshots: list[Snapshot]) -> Future[None]:
-        """Write snapshots. One that fails is logged: the one before is still there, and replay is the way without."""
-        return self._thread.submit(self._write_snapshots, snapshots)
+        """Write snapshots, in a thread of their own; those that still wait are replaced by these.
+
+        One that fails is logged: the one before is still there, and replay is the way without."""
+        self._newest.append(snapshots)
+        return self._aside.submit(self._write_snapshots)
 
     def close(self) -> None:
         """Wait for what is under way."""
         self._thread.shutdown()
+        self._aside.shutdown()
 
     def _write_batch(self, batch: Batch) -> Written:
         self._retries = 0
@@ -113,7 +121,11 @@ class BatchWriter:
             retries=self._retries,
         )
 
-    def _write_snapshots(self, snapshots: list[Snapshot]) -> None:
+    def _write_snapshots(self) -> None:
+        try:
+            snapshots = self._newest.pop()
+        except IndexError:  # those that this call was for were replaced, and are written
+            return
         with self._observe.stage("snapshot"):
             for snapshot in snapshots:
                 try:

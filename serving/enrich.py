@@ -220,7 +220,7 @@ class Enricher:
         The challenger's is warm already where it knew every client."""
         lane = self._shadow.take(version, self._computed)
         if lane is None:
-            lane = Lane(version, self._scorer.baseline(version))
+            lane = Lane(version, self._scorer.baseline(version), max_clients=self._settings.max_clients)
             for partition in self._computed:
                 self._restore(lane, partition)
         log.info("lane of model version %s is warm (before: %s)", version, self.lane.version if self.lane else "none")

@@ -19,6 +19,7 @@ from oddlog.connectors.store import Store
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition
 from oddlog.features.baseline import Baseline
+from oddlog.features.clients import MAX_CLIENTS
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES
 from serving.snapshots import Snapshot, read_snapshot
@@ -30,16 +31,17 @@ class Lane:
     With a `share` below 1 it knows a sample of the clients alone, and `sampled` tells their events. A client's
     state depends on its own events, so a sampled client has the features that it has in a whole lane; but for one
     detail: a client is forgotten by the clock of its partition, which is the sample's here, so that one who
-    comes back days behind the newest event may be remembered with a weight below 1e-4.
+    comes back days behind the newest event may be remembered with a weight below 1e-4. `max_clients` are kept of a
+    partition, which a sample reaches later than a whole lane.
     """
 
     names: ClassVar[list[str]] = list(FEATURE_NAMES)
 
-    def __init__(self, version: str, baseline: Baseline, *, share: float = 1.0) -> None:
+    def __init__(self, version: str, baseline: Baseline, *, share: float = 1.0, max_clients: int = MAX_CLIENTS) -> None:
         self.version = version
         self.baseline = baseline
         self.share = share
-        self._computer = FeatureComputer(baseline)
+        self._computer = FeatureComputer(baseline, max_clients=max_clients)
 
     def sampled(self, events: pl.DataFrame) -> pl.DataFrame:
         """The events of the clients that this lane knows."""

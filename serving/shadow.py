@@ -66,6 +66,7 @@ class Shadow:
         self.scored = 0
         self.dropped = 0
         self._share = settings.shadow_share
+        self._max_clients = settings.max_clients
         self._source = source
         self._store = store
         self._scorer = scorer
@@ -109,7 +110,7 @@ class Shadow:
             return
         if self._lane is None or self._lane.version != wanted.version:
             self._let_go()
-            self._lane = Lane(wanted.version, wanted.baseline, share=self._share)
+            self._lane = Lane(wanted.version, wanted.baseline, share=self._share, max_clients=self._max_clients)
         try:
             self._warm_up(self._lane, stands)
         except OddlogError as error:

@@ -2,6 +2,9 @@
 
 A snapshot belongs to a baseline, a feature declaration and a partition, and says before which offset it was taken.
 It is written in numbered chunks, its manifest last: a reader sees the one before, or the new one, never half of one.
+
+A partition has a list of its snapshots, by baseline: when each was written, and which chunks are being written. By it
+nothing stays behind: neither chunks of a writer that was killed, nor snapshots of baselines of long ago.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ import base64
 import hashlib
 import io
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
@@ -22,6 +27,11 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1_000_000
 """Of one document, before base64."""
+
+KEPT_SECONDS = 7 * 86_400.0
+"""A baseline's snapshots that were not renewed for so long are removed when another baseline's is written.
+
+Going back to the version before finds its clients until then; later, most of them would be forgotten anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +47,31 @@ class Snapshot:
     """Of which clients: all, or a sample (serving/lane.py)."""
 
 
-def write_snapshot(store: Store, snapshot: Snapshot) -> None:
+@dataclass(slots=True)
+class _Listed:
+    """A snapshot in its partition's list."""
+
+    at: float
+    """When it was begun last, in seconds since 1970."""
+    under_way: list[list[int]] = field(default_factory=list)
+    """Offset and number of chunks that are being written, and of those that they replace; none when all is done."""
+
+
+def write_snapshot(store: Store, snapshot: Snapshot, *, clock: Callable[[], float] = time.time) -> None:
     """Write chunks, then the manifest, then remove the chunks of the snapshot before. Raises StoreError."""
     key = _key(snapshot.partition, snapshot.baseline, snapshot.share)
     before = store.get_document("state", key)
+    listed = _read_list(store, snapshot.partition)
+    for offset, chunks in listed[key].under_way if key in listed else []:  # of a writer that was killed
+        if before is None or before["offset"] != offset:
+            _remove_chunks(store, key, offset, chunks)
     buffer = io.BytesIO()
     snapshot.clients.write_ipc(buffer, compression="zstd")
-    data = buffer.getvalue()
+    data = buffer.getbuffer()
     parts = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+    replaced = [[int(before["offset"]), int(before["chunks"])]] if before is not None else []
+    listed[key] = _Listed(clock(), [[snapshot.offset, len(parts)], *replaced])
+    _write_list(store, snapshot.partition, listed)
     for number, part in enumerate(parts):
         store.put_document("state", _chunk(key, snapshot.offset, number), {"data": base64.b64encode(part).decode()})
     store.put_document(
@@ -57,9 +84,12 @@ def write_snapshot(store: Store, snapshot: Snapshot) -> None:
             "digest": hashlib.sha256(data).hexdigest(),
         },
     )
-    if before is not None and before["offset"] != snapshot.offset:
-        for number in range(int(before["chunks"])):
-            store.delete_document("state", _chunk(key, int(before["offset"]), number))
+    for offset, chunks in replaced:
+        _remove_chunks(store, key, offset, chunks, first=len(parts) if offset == snapshot.offset else 0)
+    for other in [one for one, entry in listed.items() if one != key and listed[key].at - entry.at > KEPT_SECONDS]:
+        _remove(store, other, listed.pop(other))
+    listed[key] = _Listed(listed[key].at)
+    _write_list(store, snapshot.partition, listed)
 
 
 def read_snapshot(
@@ -91,3 +121,33 @@ def _key(partition: Partition, baseline: str, share: float) -> str:
 
 def _chunk(key: str, offset: int, number: int) -> str:
     return f"{key}-{offset}-{number:05}"
+
+
+def _read_list(store: Store, partition: Partition) -> dict[str, _Listed]:
+    found = store.get_document("state", _list_id(partition)) or {"snapshots": []}
+    return {entry.pop("key"): _Listed(**entry) for entry in found["snapshots"]}
+
+
+def _write_list(store: Store, partition: Partition, listed: dict[str, _Listed]) -> None:
+    # A list, since keys hold dots, which Elasticsearch takes for levels in the names of fields.
+    entries = [{"key": key, **asdict(entry)} for key, entry in listed.items()]
+    store.put_document("state", _list_id(partition), {"snapshots": entries})
+
+
+def _list_id(partition: Partition) -> str:
+    return f"snapshots-{partition.epoch}-{partition.topic}-{partition.number}"
+
+
+def _remove(store: Store, key: str, entry: _Listed) -> None:
+    """A snapshot, its manifest first: who reads it meanwhile finds none, or one that is not whole."""
+    manifest = store.get_document("state", key)
+    store.delete_document("state", key)
+    if manifest is not None:
+        _remove_chunks(store, key, int(manifest["offset"]), int(manifest["chunks"]))
+    for offset, chunks in entry.under_way:
+        _remove_chunks(store, key, offset, chunks)
+
+
+def _remove_chunks(store: Store, key: str, offset: int, chunks: int, *, first: int = 0) -> None:
+    for number in range(first, chunks):
+        store.delete_document("state", _chunk(key, offset, number))
