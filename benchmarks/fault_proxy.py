@@ -1,4 +1,5 @@
-"""A proxy before Elasticsearch that refuses, cuts and splits requests as it is told. Which fault when: campaign/.
+"""A proxy before Elasticsearch that refuses, cuts, splits and holds requests as it is told. Which fault when:
+campaign/ and tests/integration/test_slow_store.py.
 
 Everything it lets through it hands on as it came; what it refuses it answers as Elasticsearch would, with
 Elasticsearch's own error types, so that the client under test cannot tell the two apart.
@@ -39,7 +40,8 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
 
 
 class FaultProxy:
-    """Listens on a free port of 127.0.0.1 from the start until `close`. `hits` counts what each fault met."""
+    """Listens on a free port of 127.0.0.1 from the start until `close`. `hits` counts what each fault met, and
+    under "held" the bulks that were held."""
 
     def __init__(self, target: str, *, seed: int = 0, port: int = 0) -> None:
         self.hits: Counter[str] = Counter()
@@ -47,6 +49,8 @@ class FaultProxy:
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._fault: ProxyFault | None = None
+        self._open = threading.Event()
+        self._open.set()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = _Server(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -57,6 +61,20 @@ class FaultProxy:
         """From now on, until the next call; None lets everything through."""
         self._fault = fault
 
+    def hold(self) -> None:
+        """From now on every bulk waits: not carried out, not answered, its connection open. Until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Carry out what was held, also for a client that has given up meanwhile, and hold nothing more."""
+        self._open.set()
+
+    def wait(self) -> None:
+        """Where bulks are held, until they are released."""
+        if not self._open.is_set():
+            self.met("held")
+            self._open.wait()
+
     def meets(self, bulk: bool, size: int) -> ProxyFault | None:
         """The fault that this request meets, if any."""
         fault = self._fault
@@ -66,7 +84,7 @@ class FaultProxy:
             return None
         return fault
 
-    def met(self, fault: ProxyFault) -> None:
+    def met(self, fault: ProxyFault | Literal["held"]) -> None:
         """Note that a request has felt a fault: one that a server which was away felt before does not count."""
         with self._lock:
             self.hits[fault] += 1
@@ -79,6 +97,7 @@ class FaultProxy:
 
     def close(self) -> None:
         """End; connections that are open are dropped."""
+        self.release()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -116,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         bulk = urlsplit(self.path).path.endswith("/_bulk")
+        if bulk:
+            self.proxy.wait()
         fault = self.proxy.meets(bulk, len(body))
         if fault == "cut_before":
             self.proxy.met(fault)
