@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from oddlog.connectors.by_url import open_registry, open_store, source_state
+from oddlog.connectors.by_url import denied_by_store, open_registry, open_store, source_state
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.connectors.source import PartitionState
 from oddlog.connectors.store import EventQuery, Store
@@ -120,23 +120,31 @@ def _offsets(settings: Settings, found: list[PartitionState], unit: str) -> Chec
 
 
 def _store(settings: Settings) -> Iterator[Check]:
+    denied: list[str] = []
     problems: list[str] = []
     opened: list[Store] = []
 
     def ask() -> Check:
-        store = open_store(settings.store)
-        opened.append(store)
-        problems.extend(store.setup_problems())
-        if not problems:
-            store.ping()
+        denied.extend(denied_by_store(settings.store))
+        if not denied:
+            opened.append(open_store(settings.store))
+            problems.extend(opened[0].setup_problems())
+            if not problems:
+                opened[0].ping()
         return Check("store", "ok", f"{settings.store.url} can be asked")
 
     try:
         asked = _look("store", ask, "look at store.url: oddlog config")
         yield asked
         if asked.verdict != "ok":
-            yield from _skipped("the store cannot be asked", "mappings", "clients")
+            yield from _skipped("the store cannot be asked", "privileges", "mappings", "clients")
             return
+        if denied:
+            text = f"the user of the store may not: {', '.join(denied)}"
+            yield Check("privileges", "no", text, "give it the role of deploy/elasticsearch/role.json: docs/store.md")
+            yield from _skipped("the user may not do all that is needed", "mappings", "clients")
+            return
+        yield Check("privileges", "ok", "all that oddlog asks of the store is allowed")
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             yield Check("mappings", "no", problems[0] + more, _mend_mappings(problems))

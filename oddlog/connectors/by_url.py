@@ -79,6 +79,19 @@ def using_store(settings: StoreSettings, store: Store | None = None) -> Abstract
     return nullcontext(store) if store is not None else closing(open_store(settings))
 
 
+def denied_by_store(settings: StoreSettings) -> list[str]:
+    """What the user of `settings` may not do there although oddlog does it, in words; none where all is allowed.
+
+    Raises UsageError for another scheme, StoreUnavailable, StoreRefused for a user that is not known."""
+    if urlsplit(settings.url).scheme not in {"http", "https"}:
+        return []  # a file's owner may do everything, or nothing, which is said where it is opened
+    from oddlog.connectors.elastic_connection import ElasticConnection
+    from oddlog.connectors.elastic_privileges import denied
+
+    with closing(ElasticConnection(settings)) as connection:
+        return denied(connection, settings.prefix)
+
+
 def open_registry(settings: RegistrySettings) -> Registry:
     """The registry at `settings.url`. Raises UsageError for a URL of another scheme."""
     from oddlog.connectors.mlflow_registry import MlflowRegistry

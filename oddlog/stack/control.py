@@ -167,7 +167,7 @@ def _start_elasticsearch(
     progress("starting Elasticsearch")
     home = elasticsearch_server.prepare(folder / "elasticsearch", options)
     pid, log = elasticsearch_server.launch(home, options, cache, port, inner)
-    url = f"http://{process.HOST}:{port}"
+    url = f"{options.scheme}://{process.HOST}:{port}"
     known = replace(known, elasticsearch=_server("elasticsearch", url, (port, inner), pid, (home, log)))
     state.write(folder, known)
     return known
@@ -182,7 +182,7 @@ def _server(name: str, url: str, ports: tuple[int, int], pid: int, paths: tuple[
 def _healthy(server: Server, credentials: tuple[str, str] | None) -> bool:
     if server.name == "kafka":
         return kafka_server.healthy(server.port)
-    return elasticsearch_server.healthy(server.port, credentials)
+    return elasticsearch_server.healthy(server.url, credentials)
 
 
 def _wait(server: Server, until: float, deadline: float, credentials: tuple[str, str] | None) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import shutil
+import ssl
 import stat
 import urllib.error
 import urllib.request
@@ -42,6 +43,15 @@ class ElasticsearchOptions:
     """Further files of its configuration folder by name (`roles.yml`, `users`, ...), with their content."""
     credentials: tuple[str, str] | None = None
     """User and password that the health check uses, where security is on."""
+
+    @property
+    def scheme(self) -> str:
+        """Of its URL: `https` where the settings turn on TLS.
+
+        >>> ElasticsearchOptions(settings={"xpack.security.http.ssl.enabled": True}).scheme
+        'https'
+        """
+        return "https" if self.settings.get("xpack.security.http.ssl.enabled") else "http"
 
 
 def prepare(link: Path, options: ElasticsearchOptions) -> Path:
@@ -171,13 +181,18 @@ def _below(folder: Path) -> Iterator[Path]:
     yield from folder.rglob("*")
 
 
-def healthy(port: int, credentials: tuple[str, str] | None = None, timeout: float = 5.0) -> bool:
-    """Whether the node answers and its cluster takes writes (status yellow or green)."""
-    request = urllib.request.Request(f"http://{process.HOST}:{port}/_cluster/health")
+def healthy(url: str, credentials: tuple[str, str] | None = None, timeout: float = 5.0) -> bool:
+    """Whether the node at `url` answers and its cluster takes writes (status yellow or green).
+
+    Over TLS its certificate is not looked at, so that no password is sent: that it asks for one is the answer."""
+    request = urllib.request.Request(f"{url}/_cluster/health")
+    context = None
+    if url.startswith("https:"):
+        credentials, context = None, ssl._create_unverified_context()
     if credentials is not None:
         request.add_header("Authorization", "Basic " + base64.b64encode(":".join(credentials).encode()).decode())
     # No proxy of the environment's between us and our own machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(request, timeout=timeout) as answer:
             return json.load(answer).get("status") in {"yellow", "green"}

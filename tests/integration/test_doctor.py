@@ -77,8 +77,8 @@ def test_all_is_well(embedded: Settings) -> None:
     found = look(embedded)
     assert {part: check.verdict for part, check in found.items()} == {
         **dict.fromkeys(
-            ("source", "topic", "offsets", "store", "mappings", "clients", "registry", "champion", "artifact",
-             "features", "scorer"), "ok",
+            ("source", "topic", "offsets", "store", "privileges", "mappings", "clients", "registry", "champion",
+             "artifact", "features", "scorer"), "ok",
         ),
         "ready": "skipped",
         "same champion": "skipped",

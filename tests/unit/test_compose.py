@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from oddlog.connectors import elastic_privileges
 from oddlog.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +140,8 @@ def test_logstash_counts_nothing_twice() -> None:
     assert group[1] != settings.source.group
     assert not index[1].startswith((settings.store.prefix, "logs-"))
     role = json.loads((ROOT / "deploy/elasticsearch/role.json").read_text())
+    assert tuple(role["cluster"]) == elastic_privileges.CLUSTER
+    assert tuple(role["indices"][0]["privileges"]) == elastic_privileges.INDICES
     allowed = [name.rstrip("*") for entry in role["indices"] for name in entry["names"]]
     assert any(index[1].startswith(name) for name in allowed)
     assert f"{settings.store.prefix}-" in allowed
