@@ -85,6 +85,9 @@ class StoreSettings(_Group):
     """PEM file with the authorities to trust for TLS to Elasticsearch."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds a request may take."""
+    keep_days: int | None = Field(default=None, ge=0)
+    """Days of events before today (UTC) that Elasticsearch's own lifecycle keeps; none: it deletes nothing. Where there
+    is no lifecycle, and in SQLite, days go by `oddlog retention` alone."""
     bulk_bytes: int = Field(default=8_000_000, ge=10_000)
     """Largest body of one bulk request; a 413 splits further."""
 

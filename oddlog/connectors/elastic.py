@@ -1,6 +1,7 @@
 """The event store on Elasticsearch 8 and 9. Beside it: `elastic_connection.py` (requests, errors),
 `elastic_template.py` (mappings), `elastic_bulk.py` (writing), `elastic_query.py` and `elastic_read.py` (reading),
-`elastic_documents.py` (collections, locks), `elastic_upkeep.py` (retention, whether all is as `setup` makes it).
+`elastic_documents.py` (collections, locks), `elastic_upkeep.py` (retention, whether all is as `setup` makes it),
+`elastic_lifecycle.py` (deletion by the server itself).
 
 Delivery: an event is one document, created once: its `_id` is its position and its index the day of its own
 `@timestamp`, so a redelivery meets the same document, is answered 409, and counts as acknowledged.
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from oddlog.connectors import elastic_bulk, elastic_documents, elastic_upkeep
+from oddlog.connectors import elastic_bulk, elastic_documents, elastic_lifecycle, elastic_upkeep
 from oddlog.connectors.documents import (
     STORED_SCHEMA,
     VERSION,
@@ -27,7 +28,7 @@ from oddlog.connectors.documents import (
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_query import dead_dsl, query_dsl
 from oddlog.connectors.elastic_read import BY_TIME, NEWEST_FIRST, PointInTime, events_in_order, stored_features
-from oddlog.connectors.elastic_template import DEAD, EVENTS, templates
+from oddlog.connectors.elastic_template import DEAD, EVENTS
 from oddlog.connectors.store import Collection, DeadQuery, EventQuery, WriteOutcome
 from oddlog.errors import StoreError, StoreUnavailable
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
@@ -42,19 +43,19 @@ class ElasticStore:
     def __init__(self, settings: StoreSettings) -> None:
         self._connection = ElasticConnection(settings)
         self._prefix = settings.prefix
+        self._keep_days = settings.keep_days
         self._bulk_bytes = settings.bulk_bytes
         self._events = f"{settings.prefix}-{EVENTS}-*"
         self._dead = f"{settings.prefix}-{DEAD}"
 
     def setup(self) -> None:
         """Put the index templates where they are missing or of another oddlog; indices that exist stay."""
-        for name, template in templates(self._prefix).items():
-            if elastic_upkeep.template_digest(self._connection, name) != template["_meta"]["digest"]:
-                self._connection.json("PUT", f"/_index_template/{name}", template)
+        elastic_lifecycle.put_templates(self._connection, self._prefix, self._keep_days)
 
     def setup_problems(self) -> list[str]:
         """Templates that are missing or of another oddlog, and indices whose fields have other types."""
-        return elastic_upkeep.setup_problems(self._connection, self._prefix)
+        wanted = elastic_lifecycle.wanted_templates(self._connection, self._prefix, self._keep_days)
+        return elastic_upkeep.setup_problems(self._connection, self._prefix, wanted)
 
     def write_events(self, events: pl.DataFrame) -> WriteOutcome:
         """Create one document a row, never overwriting; see the port. Raises StoreRefused on 401 and 403."""

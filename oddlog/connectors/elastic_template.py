@@ -1,7 +1,8 @@
 """The index templates: how Elasticsearch types what oddlog writes. One for events, one for dead letters, one
 for the drift documents that dashboards read, one for the small documents that only oddlog reads.
 
-No template names lifecycle policies or data streams: daily indices are deleted by whoever owns the retention.
+No template names data streams. A lifecycle policy is named where days are to be deleted by one, which is
+`elastic_lifecycle.py`'s to know; it never rolls over, for an event's index is that of its day.
 """
 
 from __future__ import annotations
@@ -54,14 +55,17 @@ _BY_NAME: dict[str, dict[str, Any]] = {
 }
 
 
-def templates(prefix: str) -> dict[str, dict[str, Any]]:
+def templates(prefix: str, policy: str | None = None) -> dict[str, dict[str, Any]]:
     """Every composable index template, by its name; `_meta.digest` tells whether one in place is the same.
+
+    `policy`: the lifecycle policy of event indices, whose age counts from the day in their name.
 
     >>> sorted(templates("oddlog"))
     ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events']
     """
+    lifecycle = {"lifecycle": {"name": policy, "parse_origination_date": True}} if policy else {}
     return {
-        f"{prefix}-{EVENTS}": _template([f"{prefix}-{EVENTS}-*"], _events(), refresh="5s"),
+        f"{prefix}-{EVENTS}": _template([f"{prefix}-{EVENTS}-*"], _events(), {"refresh_interval": "5s", **lifecycle}),
         f"{prefix}-{DEAD}": _template([f"{prefix}-{DEAD}"], _dead()),
         f"{prefix}-drift": _template([f"{prefix}-drift"], _drift()),
         f"{prefix}-documents": _template(
@@ -106,10 +110,10 @@ def _drift() -> dict[str, Any]:
     }
 
 
-def _template(patterns: list[str], mappings: Mapping[str, Any], refresh: str | None = None) -> dict[str, Any]:
-    settings: dict[str, Any] = {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
-    if refresh:
-        settings["refresh_interval"] = refresh
+def _template(
+    patterns: list[str], mappings: Mapping[str, Any], more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    settings = {"number_of_shards": 1, "auto_expand_replicas": "0-1", **(more or {})}
     template = {
         "index_patterns": patterns,
         "priority": 200,

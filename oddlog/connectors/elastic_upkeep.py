@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oddlog.connectors.elastic_connection import ElasticConnection, ElasticError
-from oddlog.connectors.elastic_template import DEAD, EVENTS, templates
+from oddlog.connectors.elastic_template import DEAD, EVENTS
 
 _SHOWN = 3  # fields of one index that a sentence names
 
@@ -45,10 +45,9 @@ def delete_before(
     return found
 
 
-def setup_problems(connection: ElasticConnection, prefix: str) -> list[str]:
-    """Templates that are missing or of another oddlog, and fields of existing indices with another type."""
+def setup_problems(connection: ElasticConnection, prefix: str, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Templates that are missing or not as `expected`, and fields of existing indices with another type."""
     problems = []
-    expected = templates(prefix)
     for name, template in expected.items():
         digest = template_digest(connection, name)
         if digest is None:

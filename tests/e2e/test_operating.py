@@ -167,7 +167,9 @@ def test_retention_deletes_days_and_asks_before_it_deletes_all(site: Path) -> No
     assert (dry["days"], dry["events"]) == ({"2015-05-16": 2, "2015-05-17": 2}, 4)
     done = run("retention", "--keep-days", str(keep), cwd=site)
     assert "4 events of 2 days before 2015-05-18 deleted" in done.stdout
-    refused = run("retention", "--keep-days", "30", cwd=site)
+    unsaid = run("retention", cwd=site)
+    assert (unsaid.returncode, "store.keep_days" in unsaid.stderr) == (2, True)
+    refused = run("retention", cwd=site, ODDLOG_STORE__KEEP_DAYS="30")
     assert refused.returncode == 2
     assert "--everything" in refused.stderr
     assert "lead_in_days" in run("retention", "--keep-days", "3", "--everything", cwd=site).stdout
