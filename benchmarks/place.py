@@ -138,7 +138,7 @@ def place(fitted: Sequence[str], algorithms: Sequence[str], say: Say, *, workers
         settings = load(
             {
                 "registry": registry,
-                "serve": {"poll_seconds": 0.5, "workers": workers},
+                "serve": {"workers": workers},
                 "scorer": {"url": f"http://127.0.0.1:{port}"},
             }
         )

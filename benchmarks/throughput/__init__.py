@@ -1,5 +1,5 @@
 """How many events a second go from Kafka, scored, into Elasticsearch: the product beside four others, in one run.
 
 `sides.py` lists who runs, `rounds.py` measures one of them from outside, `report.py` prints; the sides that are not
-the product are programs: `constant.py`, `bare.py`, `naive.py`, `quix.py` (whose environment `quix_place.py` makes).
+the product are programs: `constant.py`, `bare.py`, `naive.py`, and `quix.py` in an environment of its own.
 """

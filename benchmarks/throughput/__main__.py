@@ -23,9 +23,9 @@ from benchmarks.machine import machine, one_line
 from benchmarks.place import Place, Say, place
 from benchmarks.throughput import sides
 from benchmarks.throughput.quix_features import tables_of
-from benchmarks.throughput.quix_place import NoQuix, quix_python
 from benchmarks.throughput.report import as_document, tables
 from benchmarks.throughput.rounds import Round, Rounds
+from benchmarks.tools import QUIX, NoEnvironment, environment_with
 from benchmarks.traffic import produce, traffic
 from serving.client import HttpScorer
 
@@ -98,8 +98,9 @@ def _sides(given: argparse.Namespace, left_out: dict[str, str]) -> list[sides.Si
             chosen.append(sides.naive(given.naive_records))
         elif name == "quix":
             try:
-                chosen.append(sides.quix(min(given.quix_records, given.records), quix_python()))
-            except NoQuix as error:
+                python = str(environment_with(QUIX) / "python")
+                chosen.append(sides.quix(min(given.quix_records, given.records), python))
+            except NoEnvironment as error:
                 left_out[name] = str(error)
         else:
             chosen.append(

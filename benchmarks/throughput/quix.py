@@ -1,4 +1,4 @@
-"""The same work in Quix Streams, as its users would write it. Runs in an environment of its own (`quix_place.py`).
+"""The same work in Quix Streams, as its users would write it. It runs in an environment of its own.
 
 A JSON topic, a function that parses, a stateful function that computes the features (state by key, which is the
 client), and a batching sink that asks the scorer once for each batch and writes with elasticsearch-py's `bulk`

@@ -16,6 +16,7 @@ from benchmarks.throughput.quix_features import Features, tables_of
 from benchmarks.throughput.report import TARGETS, as_document, ratios, tables
 from benchmarks.throughput.rounds import Round, differences, flat
 from benchmarks.traffic import filebeat, traffic
+from benchmarks.where_time_goes import by_stage
 from oddlog.connectors.documents import nested
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition, Records
@@ -98,3 +99,16 @@ def test_ratios_are_taken_round_by_round_and_held_against_their_targets(product:
     text = tables(json.loads(json.dumps(document)))
     assert f"| {'met' if met else 'not met'} |" in text
     assert "cores busy" in text
+
+
+def test_samples_are_counted_by_the_stage_that_is_named_first() -> None:
+    stacks = [
+        "MainThread;_loop (serving/enrich.py);commit (oddlog/connectors/kafka.py);x (kafka/a.py) 3",
+        "MainThread;_loop (serving/enrich.py);poll (oddlog/connectors/kafka.py);take (kafka/consumer/fetcher.py) 5",
+        "MainThread;_loop (serving/enrich.py);parse (oddlog/events/parse.py);read_lines (oddlog/events/line.py) 7",
+        "MainThread;_loop (serving/enrich.py) 1",
+        "nonsense",
+    ]
+    assert by_stage(stacks) == {
+        "commit": 3, "read: kafka-python (fetch, decode)": 5, "parse": 7, "rest of the loop": 1,
+    }  # fmt: skip

@@ -1,0 +1,38 @@
+"""Python environments of their own for what is measured beside us or measures us: made once, in a cache folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+QUIX = ("quixstreams==3.28.1", "elasticsearch==8.19.3")
+PY_SPY = ("py-spy==0.4.3",)
+
+
+class NoEnvironment(Exception):
+    """Why there is no such environment."""
+
+
+def environment_with(packages: tuple[str, ...]) -> Path:
+    """The `bin` folder of an environment with these packages, made where it is missing.
+
+    Raises NoEnvironment, with pip's last words."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oddlog" / "benchmarks"
+    folder = home / "-".join(package.replace("==", "-") for package in packages)
+    programs, done = folder / "bin", folder / "installed"
+    if done.is_file():
+        return programs
+    folder.mkdir(parents=True, exist_ok=True)
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(programs / "python"), "-m", "pip", "install", "--quiet", *packages],
+    ):
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise NoEnvironment(f"{' '.join(packages)} could not be installed: {said[-1] if said else error}") from None
+    done.touch()
+    return programs
