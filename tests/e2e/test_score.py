@@ -6,16 +6,15 @@ import csv
 import gzip
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from oddlog.simulation.traffic import simulate
+from tests.children import ODDLOG
 from tests.small_model import small_model
-
-ODDLOG = str(Path(sys.executable).parent / "oddlog")
+from tests.verbs import run_verb
 
 pytestmark = pytest.mark.e2e
 
@@ -98,14 +97,15 @@ def test_a_model_from_a_folder(folder: Path) -> None:
         (["access.log", "--html", "no/folder.html"], "cannot write"),
     ],
 )
-def test_wrong_arguments_end_with_2(folder: Path, arguments: list[str], said: str) -> None:
+def test_wrong_arguments_end_with_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
     (folder / "empty.log").touch()
     (folder / "few.log").write_bytes(b"".join(TEXT.splitlines(keepends=True)[:30]))
     (folder / "prose.txt").write_text("to whom it may concern\nhello\n")
     (folder / "broken.gz").write_bytes(gzip.compress(TEXT)[:9_000])
-    done = run(*arguments, cwd=folder)
-    text = done.stderr.decode()
-    assert done.returncode == 2, text
-    assert said in text
-    assert "Traceback" not in text
-    assert done.stdout == b""
+    monkeypatch.chdir(folder)
+    done = run_verb("score", *arguments)
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert done.stdout == ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ODDLOG = str(Path(sys.executable).parent / "oddlog")
+from tests.children import ODDLOG
+from tests.verbs import run_verb
 
 pytestmark = pytest.mark.e2e
 
@@ -92,9 +92,12 @@ def test_scenarios_are_listed(tmp_path: Path) -> None:
         (("--out", "x.log", "--attack-share", "7"), "attack_share is 7"),
     ],
 )
-def test_wrong_values_end_with_2_and_write_nothing(arguments: tuple[str, ...], found: str, tmp_path: Path) -> None:
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+def test_wrong_values_end_with_2_and_write_nothing(
+    arguments: tuple[str, ...], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_verb("simulate", *arguments)
+    assert done.exit_code == 2, done.output
     assert found in done.stderr
     assert "expected:" in done.stderr
     assert list(tmp_path.iterdir()) == []
