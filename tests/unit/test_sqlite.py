@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import time
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +17,7 @@ from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreError, StoreRefused, StoreUnavailable, UsageError
 from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.settings import StoreSettings
+from tests.waiting import until
 
 ALL = EventQuery()
 
@@ -56,7 +56,8 @@ def test_processes_that_start_at_once_write_side_by_side_and_lose_nothing(tmp_pa
     path = tmp_path / "one.sqlite"
     ready, wrote = context.Barrier(4), context.Queue()
     processes = [
-        context.Process(target=_write_many, args=(str(path), start, ready, wrote)) for start in (0, 0, 300, 5_000)
+        context.Process(target=_write_many, args=(str(path), start, ready, wrote), daemon=True)
+        for start in (0, 0, 300, 5_000)
     ]
     for process in processes:
         process.start()
@@ -203,15 +204,16 @@ def test_every_type_of_the_schema_has_a_column_type() -> None:
 def test_a_lock_of_a_dead_process_gives_way(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     path = tmp_path / "one.sqlite"
-    process = context.Process(target=_take_and_die, args=(str(path),))
+    process = context.Process(target=_take_and_die, args=(str(path),), daemon=True)
     process.start()
     process.join(60)
+    assert process.exitcode == 0
     store = store_at(path)
-    assert store.acquire_lock("promotion", "me", 60) in ("dead", None)
-    deadline = time.monotonic() + 20
-    while store.acquire_lock("promotion", "me", 60) is not None:
-        assert time.monotonic() < deadline, "the lock never expired"
+    assert store.acquire_lock("long", "me", 60) == "dead", "a lock outlives its process until it expires"
+    until(lambda: store.acquire_lock("short", "me", 60) is None, "the end of a dead process's lock")
 
 
 def _take_and_die(path: str) -> None:
-    assert store_at(Path(path)).acquire_lock("promotion", "dead", 0.5) is None
+    store = store_at(Path(path))
+    assert store.acquire_lock("long", "dead", 3_600) is None
+    assert store.acquire_lock("short", "dead", 0.1) is None

@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from oddlog.errors import OutsideError
 from oddlog.stack import artifacts, process, state
 from oddlog.stack.elasticsearch_server import ElasticsearchOptions, prepare
 from oddlog.stack.state import Server, StackState
+from tests.waiting import until
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 
@@ -56,11 +56,11 @@ def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
     child = process.start([sys.executable, "-c", code], log=tmp_path / "log", env=dict(os.environ), cwd=tmp_path)
     born = process.birth(child.pid)
     assert born is not None
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "ready").exists():
-        assert time.monotonic() < deadline, "the child did not start"
-        time.sleep(0.02)
-    process.stop(child.pid, born, grace=0.2)
+    try:
+        until((tmp_path / "ready").exists, "the start of the child")
+        process.stop(child.pid, born, grace=0.2)
+    finally:
+        child.kill()  # harmless to one that has ended
     assert child.returncode == -9
 
 
