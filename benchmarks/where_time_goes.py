@@ -2,8 +2,9 @@
 
     python -m benchmarks.where_time_goes
 
-py-spy runs in an environment of its own (made in a cache folder), looks at every thread 200 times a second, and counts
-those that run or wait for the interpreter's lock. Real Kafka, Elasticsearch and `bentoml serve`, as in
+py-spy runs in an environment of its own (made in a cache folder) and looks at every thread 200 times a second. Threads
+that wait (for an answer, for work, for another thread) are left out by what they are in, for py-spy cannot tell
+everywhere; what is left runs, or waits for a core or for the interpreter's lock. Servers and scorer are real, as in
 `benchmarks.throughput`. The stacks themselves are left beside the JSON, as flame graph tools read them.
 """
 
@@ -48,6 +49,17 @@ STAGES = (
 ORDER = (1, 2, 3, 4, 5, 6, 7, 0, 8, 9)
 
 
+WAITING = (
+    " (threading.py",
+    "readinto (socket.py",
+    "select (selectors.py",
+    "_worker (concurrent/futures/thread.py",
+    "_poll_once (kafka/net/selector.py",
+    "sleep",
+)
+"""Innermost calls of threads that do nothing."""
+
+
 def stage_of(stack: str) -> str:
     """The stage that a stack belongs to.
 
@@ -66,7 +78,7 @@ def by_stage(raw: Iterable[str]) -> Counter[str]:
     found: Counter[str] = Counter()
     for line in raw:
         stack, _, count = line.rstrip("\n").rpartition(" ")
-        if count.isdigit():
+        if count.isdigit() and not any(mark in stack.rpartition(";")[2] for mark in WAITING):
             found[stage_of(stack)] += int(count)
     return found
 
