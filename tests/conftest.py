@@ -1,53 +1,109 @@
-"""What tests of every kind share: the real servers, one pair a session. Others live beside their tests."""
+"""What tests of every kind share: the real servers, one pair for a whole run. Others live beside their tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from oddlog import stack
+from oddlog.stack.process import free_port
+
+# How long an example may take says nothing about it: the machine may have much to do.
+hypothesis.settings.register_profile("oddlog", deadline=None)
+hypothesis.settings.load_profile("oddlog")
+
+SERVERS = pytest.StashKey[Path]()
+SERVERS_VARIABLE = "TEST_SERVERS_DIR"
+"""By it the workers of a run (pytest-xdist) know the folder whose servers they share."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder of this run's servers. They are started when a test first asks for one."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that one worker does in a row")
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVERS] = Path(tempfile.mkdtemp(prefix="oddlog-test-servers-"))
+        os.environ[SERVERS_VARIABLE] = str(config.stash[SERVERS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop this run's servers and delete their data, whatever its tests did, and whatever became of its workers."""
+    if (folder := config.stash.get(SERVERS, None)) is not None:
+        stack.down(folder, purge=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the names
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name what one worker does in a row: the tests of a file, which share fixtures, unless they say otherwise."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            own = "own_servers" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("own servers" if own else item.location[0]))
 
 
 @pytest.fixture(scope="session")
-def kafka_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka_url() -> str:
     """`kafka://127.0.0.1:port` of a real broker; add `/topic`.
 
     The variable TEST_KAFKA_URL names one that runs already, so that it need not be started.
     """
-    if given := os.environ.get("TEST_KAFKA_URL"):
-        yield given.rstrip("/")
-        return
-    yield from _server("kafka", tmp_path_factory.mktemp("kafka"))
+    return os.environ.get("TEST_KAFKA_URL", "").rstrip("/") or _server("kafka")
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def elasticsearch_url() -> str:
     """`http://127.0.0.1:port` of a real Elasticsearch.
 
     The variable TEST_ELASTICSEARCH_URL names one that runs already, so that it need not be started.
     """
-    if given := os.environ.get("TEST_ELASTICSEARCH_URL"):
-        yield given.rstrip("/")
-        return
-    yield from _server("elasticsearch", tmp_path_factory.mktemp("elasticsearch"))
+    return os.environ.get("TEST_ELASTICSEARCH_URL", "").rstrip("/") or _server("elasticsearch")
 
 
-def _server(name: str, folder: Path) -> Iterator[str]:
-    """Start one server for the session; stop it and delete its data whatever the tests did."""
+@pytest.fixture(scope="session")
+def own_servers(kafka_url: str, elasticsearch_url: str) -> Callable[[Path], AbstractContextManager[Path]]:
+    """For tests that start servers themselves: a state folder, whose servers are ended with the block.
+
+    The shared servers run before, and one worker does all of these tests: two starts at once could choose one port.
+    """
+
+    @contextmanager
+    def ended_with_the_block(folder: Path) -> Iterator[Path]:
+        _need_the_tools("servers of a test's own")
+        try:
+            yield folder
+        finally:
+            stack.down(folder, purge=True)
+
+    return ended_with_the_block
+
+
+def _server(name: str) -> str:
+    """The URL of one of the shared servers, started by whoever comes first."""
+    _need_the_tools(f"a real {name}")
+    state = stack.up(
+        Path(os.environ[SERVERS_VARIABLE]),
+        kafka=name == "kafka",
+        elasticsearch=name == "elasticsearch",
+        kafka_options=stack.KafkaOptions(port=free_port()),
+        elasticsearch_options=stack.ElasticsearchOptions(port=free_port()),
+    )
+    return state.urls[name]
+
+
+def _need_the_tools(what: str) -> None:
     if lacking := stack.missing_tools():
-        reason = f"a real {name} needs {' and '.join(lacking)}"
+        reason = f"{what} needs {' and '.join(lacking)}"
         if os.environ.get("CI") == "true":
             pytest.fail(f"{reason}; in CI a test that cannot run is a failure")
         pytest.skip(reason)
-    try:
-        state = stack.up(folder, kafka=name == "kafka", elasticsearch=name == "elasticsearch")
-        yield state.urls[name]
-    finally:
-        stack.down(folder, purge=True)
 
 
 @pytest.fixture
