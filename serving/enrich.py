@@ -319,8 +319,7 @@ class Enricher:
                 written = future.result(timeout=ALIVE_SECONDS)
                 break
             except concurrent.futures.TimeoutError:
-                self._observe.moved()
-                self._source.keep_alive()
+                self._alive()
             except Stopped:
                 return False
         self.counts.retries += written.retries
@@ -372,6 +371,11 @@ class Enricher:
             log.debug("lag is not known: %s", error.found)
             self._observe.lag({})
 
+    def _alive(self) -> None:
+        """Tell that we live, while something slow goes on: the source, for our membership, and whoever probes us."""
+        self._observe.moved()
+        self._source.keep_alive()
+
     def _settle(self, *, force: bool = False) -> None:
         """Score what this or an earlier run wrote as pending under the lane's own baseline."""
         now = time.monotonic()
@@ -383,7 +387,9 @@ class Enricher:
         query = EventQuery(status="pending", baseline=self.lane.baseline.digest)
         try:
             with self._observe.stage("settle"):
-                self.counts.settled += settle_pending(self._store, self._scorer, query, self.lane.version)
+                self.counts.settled += settle_pending(
+                    self._store, self._scorer, query, self.lane.version, alive=self._alive
+                )
         except ScorerError as error:
             self._let_scorer_rest(error)
         except StoreUnavailable as error:

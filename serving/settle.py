@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from oddlog.connectors.store import EventQuery, Store
@@ -11,9 +13,12 @@ from oddlog.scoring.scorer import Scorer
 from serving.documents import verdict_columns
 
 
-def settle_pending(store: Store, scorer: Scorer, query: EventQuery, version: str) -> int:
+def settle_pending(
+    store: Store, scorer: Scorer, query: EventQuery, version: str, *, alive: Callable[[], None] = lambda: None
+) -> int:
     """Score the pending events of `query` with `version`, whose baseline their features were computed under.
 
+    `alive` is called after every frame of events: there may be many, and a store that is slow with each of them.
     Returns how many were updated; an event that changed meanwhile is left alone. Raises ScorerError."""
     columns = [FEATURE_PREFIX + name for name in FEATURE_NAMES]
     settled = 0
@@ -23,4 +28,5 @@ def settle_pending(store: Store, scorer: Scorer, query: EventQuery, version: str
         scores = scorer.score(features, list(FEATURE_NAMES), version=version)
         updates = events.select("_id", "@timestamp", "_version").hstack(verdict_columns(scores, events.height))
         settled += store.update_events(updates)
+        alive()
     return settled
