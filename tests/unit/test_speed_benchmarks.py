@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from benchmarks.scaling import costs, needs
 from benchmarks.throughput import bare, naive, sides
 from benchmarks.throughput.quix_features import Features, tables_of
 from benchmarks.throughput.report import TARGETS, as_document, ratios, tables
@@ -112,3 +113,18 @@ def test_samples_are_counted_by_the_stage_that_is_named_first() -> None:
     assert by_stage(stacks) == {
         "commit": 3, "read: kafka-python (fetch, decode)": 5, "parse": 7, "rest of the loop": 1,
     }  # fmt: skip
+
+
+def test_what_a_rate_needs_follows_from_processor_time() -> None:
+    rounds = [
+        {"side": side, "model": "surprise", "cpu": {"consumer": us, "scorer": 7.0, "kafka": 7.0, "elasticsearch": 35.0}}
+        for side, us in (("product", 60.0), ("product", 80.0), ("constant", 9.0))
+    ]
+    cost = costs({"rounds": rounds}, "surprise")
+    assert cost["consumer"] == 70.0
+    found = needs(cost, 100_000, busy=0.7, node_cores=8, replicas=1)
+    assert (found["consumers"], found["partitions"], found["scorer_workers"]) == (10, 20, 1)
+    assert found["elasticsearch_cores"] == pytest.approx(10.0)
+    assert found["elasticsearch_nodes"] == 2
+    with pytest.raises(SystemExit, match="processor times"):
+        costs({"rounds": [{"side": "product", "model": "surprise", "cpu": {"consumer": 1.0}}]}, "surprise")
