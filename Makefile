@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-from-lock
 BACKEND ?= embedded
+# Processes that the tests are spread over: by default one for each processor, four at the most.
+WORKERS ?= auto
 # uv takes half of pip's time. Where it cannot reach the index that pip is configured for, pip does it.
 INSTALL := --no-deps --require-hashes -r requirements-dev.lock
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
@@ -30,7 +32,7 @@ demo: setup  ## run the whole life cycle (LOG=FILE for your own log, BACKEND=rea
 	$(BIN)/oddlog demo --backend $(BACKEND) $(if $(LOG),--log $(LOG))
 
 test: setup  ## run every test (real Kafka and Elasticsearch where Java and Maven are)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 
 campaign: setup  ## run the short fault campaign on servers of its own (minutes)
 	$(BIN)/python -m pytest -m campaign tests/integration/test_campaign_short.py
