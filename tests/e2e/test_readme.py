@@ -9,23 +9,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
+
+from tests.children import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("port 3000"), pytest.mark.timeout(900)]
 
 BACKGROUND = {"bentoml serve": "http://127.0.0.1:3000/readyz", "mlflow ui": "http://127.0.0.1:5000/health"}
 """Commands that stay, and what answers 200 when they have started."""
@@ -98,53 +97,25 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
     environment["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{environment['PATH']}"
     environment["HOME"] = str(checkout / "home")
     (checkout / "home").mkdir()
-    background: list[subprocess.Popen[bytes]] = []
-    try:
+    with ExitStack() as background:
         for command, shown in blocks():
             if elsewhere(command):
                 continue
-
             stays = next((url for name, url in BACKGROUND.items() if command.startswith(name)), None)
             if stays is not None:
-                background.append(start(command.removesuffix("&").strip(), checkout, environment, stays))
+                log = checkout / f"{command.split(maxsplit=1)[0]}.log"
+                program = ["bash", "-c", f"exec {command.removesuffix('&')}"]
+                background.enter_context(serving(program, log, stays, env=environment, cwd=checkout))
                 continue
             done = subprocess.run(
                 ["bash", "-c", RECIPES.get(command, command)], cwd=checkout, env=environment,
                 capture_output=True, text=True, timeout=400, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{command}\n{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
-            for expected, found in zip(documents(shown), documents(done.stdout), strict=False):
+            told = documents(done.stdout)
+            assert len(told) >= len(documents(shown)), command
+            for expected, found in zip(documents(shown), told, strict=False):
                 assert shape(expected) <= shape(found), command
-            assert len(documents(done.stdout)) >= len(documents(shown)), command
-    finally:
-        for process in background:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert shutil.which("bentoml", path=environment["PATH"])
-
-
-def start(command: str, folder: Path, environment: dict[str, str], url: str) -> subprocess.Popen[bytes]:
-    """Start a command that stays, and wait until it answers."""
-    log = folder / f"{command.split(maxsplit=1)[0]}.log"
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, start_new_session=True,
-        stdout=log.open("wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            with urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return process
-        except OSError:
-            pass
-        if time.monotonic() > deadline or process.poll() is not None:
-            os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail(f"{command} did not answer at {url}:\n{log.read_text()[-3_000:]}")
-        time.sleep(0.2)
 
 
 def documents(text: str) -> list[Any]:
