@@ -45,7 +45,7 @@ from tests.small_model import small_model
 from tests.waiting import until
 from training.train import train
 
-pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("own_servers"), pytest.mark.timeout(600)]
 
 ROLES = Path(__file__).parents[2] / "deploy" / "elasticsearch"
 START = dt.datetime(2024, 3, 4, tzinfo=dt.UTC)

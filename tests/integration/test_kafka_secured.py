@@ -22,7 +22,7 @@ from oddlog.settings import SourceSettings
 from oddlog.stack import process
 from tests.certificates import Authority
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("own_servers")]
 
 PASSWORD = "hunter2"
 LISTENERS = ("SASL_PLAINTEXT", "SSL", "SASL_SSL")
