@@ -191,6 +191,8 @@ class TrainSettings(_Group):
     """Share of the clients, chosen by hash, that is trained on; counts are then over the sample."""
     memory_mb: int = Field(default=4_096, ge=512)
     """Memory that a training may take; events that would need more are sampled by client, and the run says so."""
+    parameters: dict[str, dict[str, int | float]] = Field(default_factory=dict)
+    """Detector parameters that beat its defaults, by algorithm: `[train.parameters.iforest]`, `trees = 100`."""
     pulls: Path = Path("mlruns/pulls")
     """Where an interrupted pull of events waits for a day to be gone on with."""
 

@@ -5,6 +5,7 @@ How it is logged is in oddlog/connectors/mlflow_training.py; nothing is measured
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def training_run(
             "train.budget": options.budget,
             "train.seed": options.seed,
             "train.features": options.features,
+            "train.parameters": json.dumps(options.parameters.get(card.algorithm, {}), sort_keys=True),
             "train.sample": prepared.options.sample,
             "train.exclude_alerted": options.exclude_alerted,
             "features.digest": card.feature_digest,

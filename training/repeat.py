@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,8 +97,11 @@ def _options(base: TrainSettings, record: RunRecord) -> TrainSettings:
         for name in ("algorithm", "budget", "fit_share", "seed", "features", "sample", "exclude_alerted")
         if f"train.{name}" in parameters
     }
+    chosen = json.loads(parameters.get("train.parameters", "{}"))
     try:
-        return TrainSettings.model_validate({**base.model_dump(), **told})
+        return TrainSettings.model_validate(
+            {**base.model_dump(), "parameters": {parameters["train.algorithm"]: chosen}, **told}
+        )
     except ValidationError as error:
         raise UsageError(f"parameters of run {record.run_id} cannot be taken: {error.errors()[0]['msg']}") from None
 

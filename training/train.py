@@ -82,7 +82,7 @@ def train_prepared(
 
     with timed(seconds, "fit"):
         tell(f"fitting {algorithm}")
-        detector = create(algorithm).fit(prepared.fitted.fit_data, seed=options.seed)
+        detector = create(algorithm, options.parameters.get(algorithm)).fit(prepared.fitted.fit_data, seed=options.seed)
     with timed(seconds, "calibrate"):
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)

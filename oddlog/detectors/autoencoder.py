@@ -14,6 +14,7 @@ from oddlog.detectors.graph import Graph
 from oddlog.detectors.normal import LIMIT
 from oddlog.detectors.soundest import PER_BEHAVIOUR, soundest
 from oddlog.detectors.surprise import BLOCKS, Surprise
+from oddlog.errors import UsageError
 
 HIDDEN = (8, 2, 8)
 ALPHA = 1e-3
@@ -33,6 +34,29 @@ class Autoencoder:
 
     name = "autoencoder"
 
+    def __init__(
+        self,
+        *,
+        outer: int = HIDDEN[0],
+        inner: int = HIDDEN[1],
+        alpha: float = ALPHA,
+        sound_share: float = SOUND_SHARE,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        """Hidden layers of `outer`, `inner`, `outer` units; `alpha` weighs L2; at most `max_rows` sound rows.
+
+        Raises UsageError for values that make no network."""
+        if min(outer, inner, max_rows) < 1 or alpha < 0 or not 0 < sound_share <= 1:
+            raise UsageError(
+                f"autoencoder with outer {outer}, inner {inner}, alpha {alpha}, sound_share {sound_share}, "
+                f"max_rows {max_rows}",
+                expected="outer, inner and max_rows from 1, alpha from 0, a sound_share above 0 and up to 1",
+            )
+        self._hidden = (outer, inner, outer)
+        self._alpha = alpha
+        self._sound_share = sound_share
+        self._max_rows = max_rows
+
     def fit(self, data: FitData, *, seed: int) -> Self:
         """Fit on the soundest rows. Deterministic by seed. Raises UsageError on no rows."""
         from sklearn.exceptions import ConvergenceWarning
@@ -46,15 +70,15 @@ class Autoencoder:
             for feature in block.features:
                 self._weights[data.names.index(feature)] = block.weight / len(block.features)
         rng = np.random.default_rng(seed)
-        chosen = soundest(surprise.score(data.features), data.behaviour, SOUND_SHARE, rng)
-        if len(chosen) > MAX_ROWS:
-            chosen = np.sort(rng.choice(chosen, MAX_ROWS, replace=False))
+        chosen = soundest(surprise.score(data.features), data.behaviour, self._sound_share, rng)
+        if len(chosen) > self._max_rows:
+            chosen = np.sort(rng.choice(chosen, self._max_rows, replace=False))
         rows = self._normal.above(data.features[chosen]).astype(np.float64)
         self._rows = len(rows)
         self._network = MLPRegressor(
-            hidden_layer_sizes=HIDDEN,
+            hidden_layer_sizes=self._hidden,
             activation="tanh",
-            alpha=ALPHA,
+            alpha=self._alpha,
             early_stopping=len(rows) >= EARLY_STOPPING_ROWS,
             max_iter=MAX_ITERATIONS,
             random_state=seed,
@@ -82,10 +106,10 @@ class Autoencoder:
     def parameters(self) -> dict[str, Any]:
         """Hyperparameters, how many rows were copied from, and for how long."""
         return {
-            "hidden_layer_sizes": list(HIDDEN),
+            "hidden_layer_sizes": list(self._hidden),
             "activation": "tanh",
-            "alpha": ALPHA,
-            "sound_share": SOUND_SHARE,
+            "alpha": self._alpha,
+            "sound_share": self._sound_share,
             "sound_rows": self._rows,
             "lines_per_behaviour": PER_BEHAVIOUR,
             "iterations": int(self._network.n_iter_),

@@ -13,6 +13,7 @@ from oddlog.detectors.graph import Graph, tree_ensemble
 from oddlog.detectors.normal import LIMIT
 from oddlog.detectors.soundest import PER_BEHAVIOUR, soundest
 from oddlog.detectors.surprise import Surprise
+from oddlog.errors import UsageError
 
 TREES = 200
 MAX_SAMPLES = 256
@@ -33,6 +34,28 @@ class IForest:
 
     name = "iforest"
 
+    def __init__(
+        self,
+        *,
+        trees: int = TREES,
+        max_samples: int = MAX_SAMPLES,
+        sound_share: float = SOUND_SHARE,
+        background: float = BACKGROUND,
+    ) -> None:
+        """`trees` of at most `max_samples` rows each; `sound_share` of the rows, and of behaviours, count as sound.
+
+        `background`: rows of it, as a share of the sound ones. Raises UsageError for values that make no forest."""
+        if trees < 1 or max_samples < 2 or not 0 < sound_share <= 1 or background < 0:
+            raise UsageError(
+                f"iforest with trees {trees}, max_samples {max_samples}, sound_share {sound_share}, "
+                f"background {background}",
+                expected="trees from 1, max_samples from 2, a sound_share above 0 and up to 1, background from 0",
+            )
+        self._n_trees = trees
+        self._max_samples = max_samples
+        self._sound_share = sound_share
+        self._background = background
+
     def fit(self, data: FitData, *, seed: int) -> Self:
         """Fit on sound rows and background. Deterministic by seed. Raises UsageError on no rows."""
         from sklearn.ensemble import IsolationForest
@@ -41,19 +64,19 @@ class IForest:
         self._columns = len(data.names)
         self._normal = surprise.normal
         rng = np.random.default_rng(seed)
-        chosen = soundest(surprise.score(data.features), data.behaviour, SOUND_SHARE, rng)
+        chosen = soundest(surprise.score(data.features), data.behaviour, self._sound_share, rng)
         sound = self._normal.above(data.features[chosen])
-        shape = (max(1, round(BACKGROUND * len(sound))), self._columns)
+        shape = (max(1, round(self._background * len(sound))), self._columns)
         background = np.where(rng.random(shape) < BACKGROUND_CELL, rng.uniform(0.0, LIMIT, shape), 0.0)
         rows = np.concatenate([sound, background.astype(np.float32)])
         self._rows = len(sound)
         self._forest = IsolationForest(
-            n_estimators=TREES, max_samples=min(MAX_SAMPLES, len(rows)), random_state=seed
+            n_estimators=self._n_trees, max_samples=min(self._max_samples, len(rows)), random_state=seed
         ).fit(rows)
         self._trees = [estimator.tree_ for estimator in self._forest.estimators_]
         self._depths = [_leaf_depths(tree) for tree in self._trees]
         self._attributions = [
-            _attributions(tree, depth, self._columns) / TREES
+            _attributions(tree, depth, self._columns) / self._n_trees
             for tree, depth in zip(self._trees, self._depths, strict=True)
         ]
         return self
@@ -92,12 +115,12 @@ class IForest:
     def parameters(self) -> dict[str, Any]:
         """Hyperparameters, and how many rows counted as sound."""
         return {
-            "n_estimators": TREES,
+            "n_estimators": self._n_trees,
             "max_samples": int(self._forest.max_samples_),
-            "sound_share": SOUND_SHARE,
+            "sound_share": self._sound_share,
             "sound_rows": self._rows,
             "lines_per_behaviour": PER_BEHAVIOUR,
-            "background": BACKGROUND,
+            "background": self._background,
             "background_cell": BACKGROUND_CELL,
             "z_limit": LIMIT,
         }
@@ -107,7 +130,7 @@ class IForest:
         graph = Graph(self._columns)
         inputs = self._normal.above_nodes(graph)
         depth = tree_ensemble(graph, inputs, self._trees, [d[:, None] for d in self._depths], 1)
-        unit = TREES * float(_average_path_length(np.array([self._forest.max_samples_]))[0])
+        unit = self._n_trees * float(_average_path_length(np.array([self._forest.max_samples_]))[0])
         exponent = graph.node("Mul", depth, graph.constant(-1.0 / unit))
         score = graph.node("Pow", graph.constant(2.0), exponent)
         return graph.model(graph.vector(score), "score")

@@ -226,3 +226,34 @@ def test_the_ranking_stays_right_when_two_fifths_of_the_period_are_attacks(
 def test_an_unknown_detector_is_told_the_known_ones() -> None:
     with pytest.raises(UsageError, match="iforest, autoencoder, surprise"):
         create("forest")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "told"),
+    [
+        ("iforest", {"trees": 20, "max_samples": 64, "sound_share": 0.3, "background": 0.1}, "n_estimators"),
+        ("autoencoder", {"outer": 4, "inner": 1, "alpha": 0.1, "sound_share": 0.5, "max_rows": 500}, "alpha"),
+    ],
+)
+def test_parameters_beat_the_defaults_in_reference_and_graph(
+    name: str, parameters: dict[str, int | float], told: str, rows: Matrix
+) -> None:
+    data = period()[0]
+    own, other = create(name).fit(data, seed=3), create(name, parameters).fit(data, seed=3)
+    assert other.parameters()[told] in parameters.values()
+    assert other.parameters()[told] != own.parameters()[told]
+    scores = other.score(rows)
+    assert not np.allclose(scores, own.score(rows))
+    np.testing.assert_allclose(run(other.score_graph(), rows), scores, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_that_are_none_or_make_no_detector_are_refused() -> None:
+    with pytest.raises(UsageError, match="iforest has no parameter depth") as caught:
+        create("iforest", {"depth": 3})
+    assert caught.value.expected == "trees, max_samples, sound_share, background"
+    with pytest.raises(UsageError, match="surprise has no parameter trees") as caught:
+        create("surprise", {"trees": 3})
+    assert caught.value.expected == "none: it has nothing to set"
+    for name, wrong in (("iforest", {"trees": 0}), ("iforest", {"sound_share": 1.5}), ("autoencoder", {"inner": 0})):
+        with pytest.raises(UsageError, match=f"{name} with"):
+            create(name, wrong)

@@ -152,10 +152,21 @@ def test_a_sample_says_what_it_does_to_the_counts_and_keeps_the_budget(place: Pl
 
 def test_a_repeated_run_gives_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made = train(
-        place.training(seed=9, budget="5/day", fit_share=0.6, sample=0.7, exclude_alerted=True),
+        place.training(
+            algorithm="iforest",
+            parameters={"iforest": {"trees": 30, "sound_share": 0.4}, "autoencoder": {"inner": 3}},
+            seed=9,
+            budget="5/day",
+            fit_share=0.6,
+            sample=0.7,
+            exclude_alerted=True,
+        ),
         store=place.store,
         registry=place.registry,
     )
+    parameters = mlflow_connection.client(place.settings.registry).get_run(made.run_id).data.params
+    assert parameters["train.parameters"] == '{"sound_share": 0.4, "trees": 30}'
+    assert parameters["detector.n_estimators"] == "30"
     # Through the command line, with other settings in force: the run's own count.
     monkeypatch.setenv("ODDLOG_STORE__URL", "sqlite:////nonexistent/never/opened.sqlite")
     monkeypatch.setenv("ODDLOG_REGISTRY__URL", place.settings.registry.url)
