@@ -14,6 +14,13 @@ from oddlog.scoring.artifact import read_card
 from oddlog.settings import RegistrySettings
 
 
+def registry_in(folder: Path) -> RegistrySettings:
+    """An embedded registry of a test's own."""
+    return RegistrySettings(
+        url=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts", cache_dir=folder / "cache"
+    )
+
+
 def register(settings: RegistrySettings, artifact: Path) -> str:
     """Log a run with the model in `artifact` and register it; the version."""
     card = read_card(artifact)

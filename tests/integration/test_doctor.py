@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -18,25 +18,18 @@ from oddlog.connectors.kafka_producer import KafkaWriter, ensure_topic
 from oddlog.connectors.registry import CHAMPION
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
-from oddlog.events.record import Partition
 from oddlog.settings import Settings, load
 from oddlog.simulation.traffic import simulate
+from oddlog.stack.process import free_port
 from serving.child import start_service
 from serving.doctor import Check, examine, exit_code
 from serving.documents import pending_events
 from tests.elastic_place import elastic_place
 from tests.small_model import small_model
 from tests.small_registry import register
+from tests.waiting import at_once, until
 
 LINES = [line.encode() for line in simulate(seed=5, lines=2_000, days=2).lines]
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def look(settings: Settings, **changed: object) -> dict[str, Check]:
@@ -206,14 +199,9 @@ class TestKafka:
 
     def commit(self, settings: Settings, offset: int) -> None:
         """As a consumer of the group would."""
-        source = KafkaSource(settings.source)
-        deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
-        assigned: list[Partition] = []
-        while not assigned:
-            assert dt.datetime.now(dt.UTC) < deadline
-            assigned = source.poll(10, 0.5).assigned
-        source.commit({partition: offset for partition in assigned if partition.number == 0})
-        source.close()
+        with closing(KafkaSource(settings.source)) as source:
+            assigned = until(lambda: source.poll(10, 0.5).assigned, "an assignment", each=at_once)
+            source.commit({partition: offset for partition in assigned if partition.number == 0})
 
     def test_a_missing_topic_is_named(self, settings: Settings) -> None:
         found = look(settings)
@@ -237,7 +225,8 @@ class TestKafka:
         assert "ODDLOG_SOURCE__EPOCH=e2" in str(found["offsets"].mend)
         assert exit_code(list(found.values())) == 1
 
-    def test_brokers_that_are_away_fail(self, embedded: Settings) -> None:
+    def test_brokers_that_are_away_fail(self, embedded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("oddlog.connectors.kafka_connection.CONNECT_MS", 500)
         source = embedded.source.model_copy(update={"url": f"kafka://127.0.0.1:{free_port()}/logs.raw"})
         found = look(embedded, source=source)
         assert found["source"].verdict == "failed"

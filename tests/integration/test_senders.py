@@ -9,10 +9,7 @@ import datetime as dt
 import os
 import shutil
 import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +22,13 @@ from oddlog.connectors.registry import CHAMPION
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import StoreUnavailable
 from oddlog.features.declaration import FEATURE_NAMES
-from oddlog.settings import Settings, load
+from oddlog.settings import RegistrySettings, Settings, load
 from oddlog.simulation.traffic import simulate
+from tests.children import ODDLOG, running
+from tests.elastic_place import elastic_place
 from tests.small_model import small_model
-from tests.small_registry import register
+from tests.small_registry import register, registry_in
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
@@ -51,36 +51,29 @@ ODD = [
 
 
 @pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def champion(tmp_path_factory: pytest.TempPathFactory) -> RegistrySettings:
     """A registry with a promoted model."""
     folder = tmp_path_factory.mktemp("champion")
-    settings = load(
-        {
-            "registry": {
-                "url": f"sqlite:///{folder / 'mlflow.db'}",
-                "artifacts": str(folder / "artifacts"),
-                "cache_dir": str(folder / "cache"),
-            }
-        }
-    )
+    registry = registry_in(folder)
     small_model(folder / "model", TRAFFIC[:2_000])
-    open_registry(settings.registry).set_alias(CHAMPION, register(settings.registry, folder / "model"))
-    return settings
+    open_registry(registry).set_alias(CHAMPION, register(registry, folder / "model"))
+    return registry
 
 
 @pytest.fixture
-def settings(kafka_url: str, elasticsearch_url: str, topic: str, champion: Settings) -> Settings:
+def settings(kafka_url: str, elasticsearch_url: str, topic: str, champion: RegistrySettings) -> Iterator[Settings]:
     """The champion, a topic with three partitions, and indices of this test's own."""
-    chosen = load(
-        {
-            "source": {"url": f"{kafka_url}/{topic}", "group": topic},
-            "store": {"url": elasticsearch_url, "prefix": f"sent_{uuid.uuid4().hex[:10]}"},
-            "scorer": {"url": "local:"},
-            "registry": champion.registry,
-        }
-    )
-    ensure_topic(chosen.source, partitions=3)
-    return chosen
+    with elastic_place(elasticsearch_url) as place:
+        chosen = load(
+            {
+                "source": {"url": f"{kafka_url}/{topic}", "group": topic},
+                "store": {"url": elasticsearch_url, "prefix": place.prefix},
+                "scorer": {"url": "local:"},
+                "registry": champion,
+            }
+        )
+        ensure_topic(chosen.source, partitions=3)
+        yield chosen
 
 
 @pytest.fixture
@@ -92,49 +85,29 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in the foreground, ended with the block; what it says is in `folder`/<its name>.log."""
-    log = folder / f"{Path(command[0]).name}.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
 def enrich(settings: Settings, folder: Path) -> Iterator[None]:
     """The real consumer."""
-    with running(
-        [str(Path(sys.executable).parent / "oddlog"), "enrich"],
-        folder,
-        ODDLOG_SOURCE__URL=settings.source.url,
-        ODDLOG_SOURCE__GROUP=settings.source.group,
-        ODDLOG_STORE__URL=settings.store.url,
-        ODDLOG_STORE__PREFIX=settings.store.prefix,
-        ODDLOG_SCORER__URL=settings.scorer.url,
-        ODDLOG_REGISTRY__URL=settings.registry.url,
-        ODDLOG_REGISTRY__ARTIFACTS=settings.registry.artifacts,
-        ODDLOG_REGISTRY__CACHE_DIR=str(settings.registry.cache_dir),
-    ):
+    environment = os.environ | {
+        "ODDLOG_SOURCE__URL": settings.source.url,
+        "ODDLOG_SOURCE__GROUP": settings.source.group,
+        "ODDLOG_STORE__URL": settings.store.url,
+        "ODDLOG_STORE__PREFIX": settings.store.prefix,
+        "ODDLOG_SCORER__URL": settings.scorer.url,
+        "ODDLOG_REGISTRY__URL": settings.registry.url,
+        "ODDLOG_REGISTRY__ARTIFACTS": settings.registry.artifacts,
+        "ODDLOG_REGISTRY__CACHE_DIR": str(settings.registry.cache_dir),
+    }
+    with running([ODDLOG, "enrich"], folder / "enrich.log", env=environment):
         yield
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str, folder: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            logs = "\n".join(f"{path.name}:\n{path.read_text()[-1_500:]}" for path in sorted(folder.glob("*.log*")))
-            pytest.fail(f"{what} did not happen in {seconds:g} s\n{logs}")
-        time.sleep(0.1)
+def wait_for(count: int, store: Store, folder: Path) -> None:
+    """Until so many lines are documents, scored or dead."""
+
+    def logs() -> str:
+        return "\n".join(f"{path.name}:\n{path.read_text()[-1_500:]}" for path in sorted(folder.glob("*.log*")))
+
+    until(lambda: stored(store) >= count, f"{count} documents", seconds=120, told=logs)
 
 
 def grow(log: Path, lines: list[bytes]) -> None:
@@ -211,14 +184,14 @@ def test_a_growing_file_reaches_elasticsearch_scored_by_way_of_rsyslog(
     lines = [*TRAFFIC[2_000:2_600], *ODD, *TRAFFIC[2_600:]]
     grow(log, lines[:300])
     with enrich(settings, tmp_path):
-        with running(daemon, tmp_path):
-            until(lambda: stored(store) >= 300, 120, "the first part", tmp_path)
+        with running(daemon, tmp_path / "rsyslogd.log"):
+            wait_for(300, store, tmp_path)
             grow(log, lines[300:800])
-            until(lambda: stored(store) >= 800, 60, "the second part", tmp_path)
+            wait_for(800, store, tmp_path)
         # What is written while rsyslog is not there is read from where it stood.
         grow(log, lines[800:])
-        with running(daemon, tmp_path):
-            until(lambda: stored(store) >= len(lines), 60, "the part after rsyslog's restart", tmp_path)
+        with running(daemon, tmp_path / "rsyslogd.log"):
+            wait_for(len(lines), store, tmp_path)
     found = check(store, lines)
     assert set(found["log.file.path"]) == {str(log)}
     assert found["host.name"].null_count() == 0
@@ -240,7 +213,7 @@ def test_a_growing_file_reaches_elasticsearch_scored_by_way_of_kcat(
             with log.open("ab") as file:  # the beginning of the next line: not a record before its end is there
                 file.write(lines[end][:20] if end < len(lines) else b"")
             subprocess.run(send, check=True)
-            until(lambda end=end: stored(store) >= end, 120, f"the part up to line {end}", tmp_path)  # type: ignore[misc]
+            wait_for(end, store, tmp_path)
             with log.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in lines[:end]))
     check(store, lines)

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    if lacking := stack.missing_tools():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI lacks {' and '.join(lacking)}")
-        pytest.skip(f"needs {' and '.join(lacking)}")
-    yield tmp_path / "stack"
-    stack.down(tmp_path / "stack", purge=True)
+def folder(tmp_path: Path, own_servers: Callable[[Path], AbstractContextManager[Path]]) -> Iterator[Path]:
+    with own_servers(tmp_path / "stack") as folder:
+        yield folder
 
 
 def _oddlog(*arguments: str) -> subprocess.CompletedProcess[str]:
