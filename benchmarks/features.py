@@ -38,11 +38,10 @@ def speed(lines: list[bytes], batch: int, rounds: int) -> dict[str, Any]:
     Rates are by the clock on the wall; `cpu_per_second` is by the processor's time, which others on the machine do
     not take away."""
     from oddlog.events.parse import parse
-    from oddlog.features.baseline import Baseline
-    from oddlog.features.compute import FeatureComputer
+    from oddlog.features.compute import FeatureComputer, fit_features
 
     batches = list(_batches(lines, batch))
-    baseline = Baseline.fit(parse(_records(lines[: max(1, len(lines) // 10)], 0)).events)
+    baseline, _ = fit_features(parse(_records(lines[: max(1, len(lines) // 10)], 0)).events)
     parsing: list[float] = []
     computing: list[float] = []
     cpu: list[float] = []
@@ -77,8 +76,7 @@ def state(clients: int, batch: int) -> dict[str, Any]:
     """Bytes that `clients` one-request clients add to the process, by what the system counts as resident."""
     from oddlog.events.parse import parse
     from oddlog.events.record import Partition
-    from oddlog.features.baseline import Baseline
-    from oddlog.features.compute import FeatureComputer
+    from oddlog.features.compute import FeatureComputer, fit_features
 
     def feed(computer: FeatureComputer, count: int, first: int) -> None:
         for start in range(0, count, batch):
@@ -90,7 +88,7 @@ def state(clients: int, batch: int) -> dict[str, Any]:
             computer.compute(parse(_records(lines, start)).events)
 
     line = b'192.0.2.1 - - [02/Mar/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 5'
-    warm = FeatureComputer(Baseline.fit(parse(_records([line], 0)).events))
+    warm = FeatureComputer(fit_features(parse(_records([line], 0)).events)[0])
     feed(warm, 20 * batch, 0)  # what libraries keep for themselves is there before the first look
     computer = FeatureComputer(warm.baseline)
     before = resident()
@@ -178,8 +176,10 @@ def _tables(arguments: argparse.Namespace, fast: dict[str, Any], kept: dict[str,
         markdown(
             [f"state of {kept['clients']:,} clients", "MB", "bytes/client"],
             [
-                [f"resident memory that it adds (target {TARGET_STATE / 1e6:.0f} MB for {CLIENTS:,})"]
-                + size("state_bytes"),
+                [
+                    f"resident memory that it adds (target {TARGET_STATE / 1e6:.0f} MB for {CLIENTS:,})",
+                    *size("state_bytes"),
+                ],
                 ["the same while a snapshot of it is taken", *size("with_table_bytes")],
             ],
         ),
