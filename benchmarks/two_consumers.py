@@ -117,19 +117,21 @@ def table(document: dict[str, Any]) -> str:
     runs = document["runs"]
     counts = sorted({one["consumers"] for one in runs})
     rate = {n: statistics.median(one["rate"] for one in runs if one["consumers"] == n) for n in counts}
+    known = [name for name in PROCESSES if all(name in one["cpu"] for one in runs)]
+    whole = len(known) == len(PROCESSES)  # servers that were running before are not looked into
     lines = [
         "| consumers | events/s (median) | by round | factor "
-        f"| {' | '.join(f'{name}, us/event' for name in PROCESSES)} | cores busy |",
-        f"| ---: | ---: | --- | ---: |{' ---: |' * (len(PROCESSES) + 1)}",
+        f"| {' | '.join(f'{name}, us/event' for name in known)} |{' cores busy |' * whole}",
+        f"| ---: | ---: | --- | ---: |{' ---: |' * (len(known) + whole)}",
     ]
     for n in counts:
         chosen = [one for one in runs if one["consumers"] == n]
-        spent = [statistics.median(one["cpu"].get(name, 0.0) for one in chosen) for name in PROCESSES]
+        spent = [statistics.median(one["cpu"][name] for one in chosen) for name in known]
+        busy = f" {sum(spent) * rate[n] / 1e6:.2f} of {document['machine']['cores']} |" * whole
         by_round = " ".join(f"{one['rate']:,.0f}" for one in chosen)
         lines.append(
             f"| {n} | {rate[n]:,.0f} | {by_round} | {rate[n] / rate[counts[0]]:.2f} "
-            f"| {' | '.join(f'{one:,.1f}' for one in spent)} | {sum(spent) * rate[n] / 1e6:.2f} "
-            f"of {document['machine']['cores']} |"
+            f"| {' | '.join(f'{one:,.1f}' for one in spent)} |{busy}"
         )
     return "\n".join(lines)
 
