@@ -162,14 +162,20 @@ def error_of(body: object) -> tuple[str, str]:
 
     >>> error_of(b'{"error": {"type": "parsing_exception", "reason": "unknown query"}}')
     ('parsing_exception', 'unknown query')
+
+    A request to several indices that fails in some has no error of its own, but those of shards:
+
+    >>> error_of(b'{"_shards": {"failures": [{"reason": {"type": "index_closed_exception", "reason": "closed"}}]}}')
+    ('index_closed_exception', 'closed')
     """
     text = body if isinstance(body, bytes) else str(body or "").encode()
     try:
-        error = orjson.loads(text)["error"]
+        found = orjson.loads(text)
+        error = found["error"] if "error" in found else found["_shards"]["failures"][0]["reason"]
         if isinstance(error, str):
             return "", error
         return str(error["type"]), str(error.get("reason") or "")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
         return "", text[:300].decode("utf-8", "replace")
 
 

@@ -232,11 +232,11 @@ class KafkaSource:
     # positions
 
     def _step(self, max_records: int, seconds: float) -> dict[TopicPartition, list[Any]]:
-        """One round of the client: heartbeat, rebalance, fetch."""
+        """One round of the client: heartbeat, rebalance, fetch. Nothing while the brokers are away."""
         self._alive_at = time.monotonic()
         with failing(self._address, "reading"):
-            self._take_part_in_rebalance()
             try:
+                self._take_part_in_rebalance()
                 fetched: dict[TopicPartition, list[Any]] = self._consumer.poll(
                     timeout_ms=int(seconds * 1000), max_records=max_records
                 )
@@ -244,7 +244,8 @@ class KafkaSource:
             except errors.NoOffsetForPartitionError as error:
                 # Just assigned and never committed. The client wants some position; `start` sets the right one.
                 missing = [tp for tp in error.args[0] if tp in self._consumer.assignment()]
-                for tp, offset in self._consumer.beginning_offsets(missing).items():
+                begin = self._asked("asking for the beginning of", lambda: self._consumer.beginning_offsets(missing))
+                for tp, offset in begin.items():
                     self._consumer.seek(tp, offset)
             except (errors.OffsetOutOfRangeError, errors.LogTruncationError):
                 # Read on to nowhere: retention or deletion has passed us while we ran.
@@ -252,6 +253,10 @@ class KafkaSource:
                 for tp in self._flowing & self._consumer.assignment():
                     resume_point(self._consumer, tp, self._topic.stamp, self._address)
                 raise
+            except (errors.KafkaConnectionError, errors.KafkaTimeoutError, errors.NodeNotReadyError) as error:
+                # Fetching waits for brokers by itself; looking for the group's coordinator is refused at once.
+                log.debug("reading %s: tried again: %s", self._address.url, error)
+                time.sleep(min(seconds, SLICE_SECONDS))
         return {}
 
     def _of_this_topic(self, fetched: dict[TopicPartition, list[Any]]) -> dict[TopicPartition, list[Any]]:

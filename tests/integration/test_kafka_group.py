@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from kafka import errors
 
 from oddlog.connectors import kafka as kafka_module
 from oddlog.connectors.kafka import KafkaSource
@@ -189,6 +190,30 @@ def test_a_member_that_died_is_replaced(group: Group) -> None:
     heir.run()
     until(group.all_committed, "every commit")
     assert set(heir.read) == {(p, o) for p in range(PARTITIONS) for o in range(group.written)}
+
+
+def test_a_coordinator_that_refuses_for_a_while_is_looked_for_again(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = group.join()
+    until(holds(member), "all partitions", each=lambda: member.poll(start=False))
+    coordinator = member.source._consumer._coordinator
+    look, refused = coordinator.poll, 0
+
+    def away(*given: object, **named: object) -> object:
+        nonlocal refused
+        refused += 1
+        if refused <= 5:  # as with brokers that restart: nobody listens
+            raise errors.KafkaConnectionError("111 ECONNREFUSED")
+        return look(*given, **named)
+
+    monkeypatch.setattr(coordinator, "poll", away)
+    member.source.keep_alive()
+    assert len(member.poll().records) == 0
+    for partition in member.held:
+        member.source.start(partition)
+    until(group.all_committed, "every commit", each=member.poll)
+    assert refused > 5
 
 
 def test_a_member_that_only_keeps_alive_lets_the_group_settle(group: Group) -> None:
