@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -24,33 +21,27 @@ from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.model import Model
-from oddlog.settings import RegistrySettings, ScorerSettings, ServeSettings, Settings
+from oddlog.settings import ScorerSettings, ServeSettings, Settings
 from oddlog.simulation.traffic import simulate
+from oddlog.stack.process import free_port
 from serving.child import ServiceChild, service_environment, start_service
 from serving.client import HttpScorer
 from serving.scorers import open_scorer
+from tests.children import mlflow_server, running
 from tests.small_model import small_model
-from tests.small_registry import register
+from tests.small_registry import register, registry_in
+from tests.waiting import until
+
+T = TypeVar("T")
 
 NAMES = list(FEATURE_NAMES)
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 180.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
+def wait_for(condition: Callable[[], T], what: str) -> T:
     """The first true answer of `condition`."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if answer := condition():
-            return answer
-        time.sleep(0.05)
-    pytest.fail(f"not within {DEADLINE:g} s: {what}")
+    return until(condition, what, seconds=DEADLINE)
 
 
 class House:
@@ -59,11 +50,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings = Settings(
-            registry=RegistrySettings(
-                url=f"sqlite:///{folder}/mlflow.db",
-                artifacts=f"{folder}/artifacts",
-                cache_dir=folder / "cache",
-            ),
+            registry=registry_in(folder),
             serve=ServeSettings(poll_seconds=0.2),
             scorer=ScorerSettings(attempts=2, timeout=5.0),
         )
@@ -192,16 +179,6 @@ def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path:
             scorer.score(rows[:1, 1:], NAMES[1:])
 
 
-def test_a_large_batch_is_scored_in_parts_by_one_version(house: House, tmp_path: Path) -> None:
-    house.promote("1")
-    with house.serve(tmp_path) as child, house.scorer(child) as scorer:
-        rows = features(40_000)
-        found = scorer.score(rows, NAMES)
-        np.testing.assert_array_equal(found.score, house.models["1"].score(rows))
-        assert set(found.reasons) == set(np.flatnonzero(found.is_anomaly).tolist())
-        assert len(scorer.score(rows[:0], NAMES).score) == 0
-
-
 def test_swaps_under_load_fail_nothing_and_mix_nothing(house: House, tmp_path: Path) -> None:
     """Two workers, clients that name their version as the consumer does, and champions that change hands."""
     house.promote("1")
@@ -243,51 +220,21 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(house: House, tmp_path: P
     assert wrong == []
 
 
-@contextmanager
-def mlflow_server(house: House, port: int, log: Path) -> Iterator[None]:
-    """A real `mlflow server` over the same database."""
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", house.settings.registry.url, "--workers", "1"),
-    ]
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-
-    def healthy() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health").is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_for(healthy, "mlflow server")
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_a_registry_that_goes_away_changes_nothing(house: House, tmp_path: Path) -> None:
     house.promote("1")
     house.promote("2")
     rows = features(10)
-    port = free_port()
+    database, port = house.settings.registry.url, free_port()
     registry = house.settings.registry.model_copy(update={"url": f"http://127.0.0.1:{port}"})
     settings = house.settings.model_copy(update={"registry": registry})
-    with ExitStack() as running:
+    with ExitStack() as children:
 
         def serve(name: str, *, ready: bool = True) -> tuple[ServiceChild, HttpScorer]:
             started = start_service(settings, free_port(), folder=tmp_path / name, ready=ready)
-            child = running.enter_context(started)
-            return child, running.enter_context(house.scorer(child))
+            child = children.enter_context(started)
+            return child, children.enter_context(house.scorer(child))
 
-        with mlflow_server(house, port, tmp_path / "mlflow.log"):
+        with mlflow_server(database, tmp_path / "mlflow.log", port=port):
             child, scorer = serve("before")
             wait_for(lambda: scorer.models()["previous"], "the previous version")
         wait_for(lambda: scorer.models()["registry"]["reachable"] is False, "the registry to be missed")
@@ -306,7 +253,7 @@ def test_a_registry_that_goes_away_changes_nothing(house: House, tmp_path: Path)
         assert told["previous"]["version"] == "1"
         assert "comes from the cache" in told["detail"]
         assert metric(child, "oddlog_serving_from_cache") == 1
-        with mlflow_server(house, port, tmp_path / "mlflow.log"):
+        with mlflow_server(database, tmp_path / "mlflow.log", port=port):
             wait_for(lambda: scorer.models()["registry"]["reachable"], "the registry again")
             assert scorer.models()["registry"]["serving_from_cache"] is False
             assert scorer.models()["detail"] == "version 2 is champion"
@@ -329,20 +276,17 @@ def test_bare_bentoml_serve_at_the_root_in_a_home_that_cannot_be_written(house: 
     environment.pop("BENTOML_DO_NOT_TRACK")
     log = tmp_path / "bare.log"
     bentoml = Path(sys.executable).with_name("bentoml")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [bentoml, "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    with ServiceChild(process, f"http://127.0.0.1:{port}", log) as child:
-        child.wait_until_ready()
-        with house.scorer(child) as scorer:
-            assert scorer.champion() == "1"
-        documented = child.get("/docs.json").json()["paths"]
-        assert {"/v1/score", "/v1/score/lines", "/v1/models", "/readyz"} <= set(documented)
-    with pytest.raises(httpx.TransportError):
-        child.get("/livez")
-    with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)
+    with running([bentoml, "serve"], log, cwd=ROOT, env=environment) as process:
+        with ServiceChild(process, f"http://127.0.0.1:{port}", log) as child:
+            child.wait_until_ready()
+            with house.scorer(child) as scorer:
+                assert scorer.champion() == "1"
+            documented = child.get("/docs.json").json()["paths"]
+            assert {"/v1/score", "/v1/score/lines", "/v1/models", "/readyz"} <= set(documented)
+        with pytest.raises(httpx.TransportError):
+            child.get("/livez")
+        with pytest.raises(ProcessLookupError):
+            os.killpg(child.pid, 0)
 
 
 def test_a_scorer_in_process_follows_the_same_registry(house: House) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,12 @@ import pytest
 
 from oddlog.connectors.by_url import open_registry
 from oddlog.connectors.registry import CHAMPION, PREVIOUS
-from oddlog.settings import RegistrySettings, Settings
+from oddlog.settings import Settings
 from oddlog.simulation.traffic import simulate
+from oddlog.stack.process import free_port
 from serving.child import start_service
 from tests.small_model import small_model
-from tests.small_registry import register
+from tests.small_registry import register, registry_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
@@ -27,16 +27,12 @@ COMMANDS = re.findall(r"```console\n\$ (.+)\n((?:.*\n)*?)```", PAGE)
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a service with version 2 as champion and version 1 as previous, as on the page."""
     folder = tmp_path_factory.mktemp("served")
-    registry = RegistrySettings(
-        url=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts", cache_dir=folder / "cache"
-    )
+    registry = registry_in(folder)
     lines = [line.encode() for line in simulate(seed=1, lines=20_000, days=3.0, attack_share=0.02).lines]
     for alias, algorithm in ((PREVIOUS, "surprise"), (CHAMPION, "iforest")):
         small_model(folder / algorithm, lines, algorithm=algorithm)
         open_registry(registry).set_alias(alias, register(registry, folder / algorithm))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     with start_service(Settings(registry=registry), port, folder=folder / "service"):
         yield f"localhost:{port}"
 
