@@ -24,6 +24,9 @@ STATUS_CLASSES = 10
 
 _FORMAT = b"1"
 
+_FEW = 8_192
+"""Up to so many keys a dictionary is faster than a join, which looks at the whole table each time."""
+
 
 @dataclass(frozen=True, eq=False)
 class KeyTable:
@@ -36,6 +39,9 @@ class KeyTable:
         """Number of each key, int64 [n]; `len(self.keys)`, the padding's, where the key is unknown."""
         if keys.dtype.is_integer():
             return self._integer_codes(keys.to_numpy())
+        if len(keys) <= _FEW:
+            place, unknown = self._places.get, len(self.keys)
+            return np.array([place(key, unknown) for key in keys.to_list()], dtype=np.int64)
         found = keys.to_frame("key").join(self._numbered, on="key", how="left", maintain_order="left")
         codes: Ints = found["code"].fill_null(len(self.keys)).to_numpy()
         return codes
@@ -45,6 +51,10 @@ class KeyTable:
         place = np.searchsorted(known, keys)
         found = np.append(known, 0)[place] == keys
         return np.where(found & (place < len(known)), place, len(known)).astype(np.int64)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: code for code, key in enumerate(self.keys.to_list())}
 
     @cached_property
     def _numbered(self) -> pl.DataFrame:
