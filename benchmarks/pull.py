@@ -55,7 +55,8 @@ def ours(url: str, prefix: str) -> dict[str, Any]:
         read_seconds += time.perf_counter() - begun
         return parts
 
-    pulling._pull_partition = timed
+    module: Any = pulling
+    module._pull_partition = timed
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         found = pulling.pull(store, Selection(), url=url, folder=Path(folder))
