@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -171,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=500_000)
     parser.add_argument("--store", choices=["elasticsearch", "sqlite"], default="elasticsearch")
     parser.add_argument("--json", type=Path, help="where the figures go; default: benchmarks/results/memory.json")
-    run(parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
+    run(arguments)
     return 0
 
 

@@ -340,6 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part is None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
         run(arguments)
         return 0
     logging.basicConfig(level=os.environ.get("BENCHMARK_LOG", "WARNING"))
