@@ -8,6 +8,7 @@ The consumer is the program that users run; it is looked at from outside, by its
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import sys
@@ -41,7 +42,7 @@ def strangers(lines: Sequence[str], records: int, clients: int) -> Iterator[str]
     share = clients / records
     known = 0
     for n in range(records):
-        if int((n + 1) * share) > known:
+        if math.ceil((n + 1) * share) > known:
             number, known = known, known + 1
         else:
             number = (n * 2_654_435_761) % known
