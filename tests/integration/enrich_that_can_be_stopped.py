@@ -3,7 +3,8 @@
     python enrich_that_can_be_stopped.py POINT MARKER ARGUMENTS...
 
 POINT `between-write-and-commit`: after some acknowledged bulks it writes MARKER and never commits.
-POINT `anywhere`: it writes MARKER after the first acknowledged bulk and goes on.
+POINT `after-N-steps`: it writes MARKER when it has polled, written or committed N times since its first acknowledged
+bulk, and goes on.
 """
 
 from __future__ import annotations
@@ -17,34 +18,51 @@ import polars as pl
 
 from oddlog.connectors.elastic import ElasticStore
 from oddlog.connectors.kafka import KafkaSource
+from oddlog.connectors.source import Poll
 from oddlog.connectors.store import WriteOutcome
 from oddlog.events.record import Partition
 
+HELD = "between-write-and-commit"
 BULKS_BEFORE_HOLDING = 2
 
 
 def hold(point: str, marker: Path) -> None:
     """Put the kill point into store and source."""
     acknowledged = 0
-    write_events, commit = ElasticStore.write_events, KafkaSource.commit
+    held = point == HELD
+    steps_left = 0 if held else int(point.removeprefix("after-").removesuffix("-steps"))
+    write_events, poll, commit = ElasticStore.write_events, KafkaSource.poll, KafkaSource.commit
+
+    def step() -> None:
+        nonlocal steps_left
+        if acknowledged and not held:
+            steps_left -= 1
+            if steps_left < 0:
+                marker.touch()
 
     def counted_write(store: ElasticStore, events: pl.DataFrame) -> WriteOutcome:
         nonlocal acknowledged
         outcome = write_events(store, events)
         if events.height and not outcome.retry:
             acknowledged += 1
-            if point == "anywhere":
-                marker.touch()
+        step()
         return outcome
 
+    def counted_poll(source: KafkaSource, max_records: int, timeout: float) -> Poll:
+        found = poll(source, max_records, timeout)
+        step()
+        return found
+
     def held_commit(source: KafkaSource, next_offsets: Mapping[Partition, int]) -> None:
-        if point == "between-write-and-commit" and acknowledged >= BULKS_BEFORE_HOLDING:
+        if held and acknowledged >= BULKS_BEFORE_HOLDING:
             marker.touch()
             while True:
                 signal.pause()  # only SIGKILL ends this: a stop signal must not commit what is to stay uncommitted
         commit(source, next_offsets)
+        step()
 
     ElasticStore.write_events = counted_write  # type: ignore[method-assign]
+    KafkaSource.poll = counted_poll  # type: ignore[method-assign]
     KafkaSource.commit = held_commit  # type: ignore[method-assign]
 
 

@@ -14,10 +14,9 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -35,26 +34,24 @@ from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import Settings, load
 from oddlog.simulation.traffic import simulate
+from oddlog.stack.process import free_port
 from serving.child import start_service
+from tests.children import ODDLOG, running
 from tests.elastic_place import elastic_place
+from tests.waiting import until
 from training.train import train
 
 pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(540)]
 
 LINES = 50_000
+RATE = 1_500.0
+"""Lines a second that are sent: those that the kills leave behind are still many, and more keep coming."""
+
 KILLS = 10
 HELD = 4
 """Kills of the ten that come between write and commit."""
 
 PROGRAM = Path(__file__).with_name("enrich_that_can_be_stopped.py")
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not happen in {seconds:g} s")
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +81,8 @@ def settings(
     port = free_port()
     chosen = load(
         {
-            "source": {"url": f"{kafka_url}/{name}", "group": f"killed-{name}"},
+            # A short session: the next consumer is given its predecessor's partitions as soon as it has started.
+            "source": {"url": f"{kafka_url}/{name}", "group": f"killed-{name}", "session_timeout_ms": 3_000},
             "store": {"url": elasticsearch_url, "prefix": place.prefix},
             "registry": registry,
             "scorer": {"url": f"http://127.0.0.1:{port}"},
@@ -112,18 +110,11 @@ def reached(process: subprocess.Popen[bytes], marker: Path) -> bool:
     return marker.exists() or process.poll() is not None
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def environment(settings: Settings, prefix: str, group: str) -> dict[str, str]:
     return os.environ | {
         "ODDLOG_SOURCE__URL": settings.source.url,
         "ODDLOG_SOURCE__GROUP": group,
+        "ODDLOG_SOURCE__SESSION_TIMEOUT_MS": str(settings.source.session_timeout_ms),
         "ODDLOG_STORE__URL": settings.store.url,
         "ODDLOG_STORE__PREFIX": prefix,
         "ODDLOG_SCORER__URL": settings.scorer.url,
@@ -150,35 +141,26 @@ def test_nothing_is_lost_doubled_or_changed_by_ten_kills(
     settings: Settings, unbroken_prefix: str, lines: list[bytes], tmp_path: Path
 ) -> None:
     chance = random.Random(11)
-    points = ["between-write-and-commit"] * HELD + ["anywhere"] * (KILLS - HELD)
+    points = ["between-write-and-commit"] * HELD
+    points += [f"after-{chance.randrange(12)}-steps" for _ in range(KILLS - HELD)]
     chance.shuffle(points)
-    log = (tmp_path / "enrich.log").open("wb")
+    log = tmp_path / "enrich.log"
     broken = environment(settings, settings.store.prefix, settings.source.group)
-
-    # Paced, so that lines keep arriving all through the kills.
-    sender = threading.Thread(
-        target=ship, args=(lines, settings.source.url), kwargs={"labels": None, "path": "access.log", "rate": 1_500.0}
-    )
-    sender.start()
-    for number, point in enumerate(points):
-        marker = tmp_path / f"marker-{number}"
-        process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), point, str(marker), "enrich"], env=broken, stdout=log, stderr=log
-        )
-        try:
-            until(partial(reached, process, marker), 90, f"kill point {number} ({point})")
-            assert process.poll() is None, (tmp_path / "enrich.log").read_text()[-3_000:]
-            if point == "anywhere":
-                time.sleep(chance.uniform(0.0, 0.6))  # wherever it is by then: that is the point of this kill
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    sender.join()
-    finish = [str(Path(sys.executable).parent / "oddlog"), "enrich", "--until-idle", "4"]
-    subprocess.run(finish, env=broken, check=True, timeout=200, stdout=log, stderr=log)
-
+    with ThreadPoolExecutor(1) as pool:
+        # Paced, so that lines keep arriving all through the kills.
+        sending = pool.submit(ship, lines, settings.source.url, labels=None, path="access.log", rate=RATE)
+        for number, point in enumerate(points):
+            marker = tmp_path / f"marker-{number}"
+            with running([sys.executable, PROGRAM, point, marker, "enrich"], log, env=broken) as process:
+                until(partial(reached, process, marker), f"kill point {number} ({point})", seconds=90)
+                assert process.poll() is None, log.read_text()[-3_000:]
+                process.send_signal(signal.SIGKILL)
+                assert process.wait(30) == -signal.SIGKILL, "it had ended before it was killed"
+        sending.result()
     unbroken = environment(settings, unbroken_prefix, f"{settings.source.group}-u")
-    subprocess.run(finish, env=unbroken, check=True, timeout=200, stdout=log, stderr=log)
+    for name, variables in (("rest", broken), ("unbroken", unbroken)):
+        with running([ODDLOG, "enrich", "--until-idle", "4"], tmp_path / f"{name}.log", env=variables) as process:
+            assert process.wait(200) == 0, (tmp_path / f"{name}.log").read_text()[-3_000:]
 
     killed = read_all(settings, settings.store.prefix)
     whole = read_all(settings, unbroken_prefix)
