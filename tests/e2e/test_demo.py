@@ -6,18 +6,17 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oddlog.simulation import simulate
+from tests.children import ODDLOG
 
 ROOT = Path(__file__).resolve().parents[2]
-ODDLOG = str(Path(sys.executable).parent / "oddlog")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("port 3000"), pytest.mark.timeout(900)]
 
 
 def run_demo(folder: Path, *arguments: str, gates: str | None = None, **settings: str) -> dict[str, Any]:
@@ -61,31 +60,38 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "access.log.gz"
 
 
-def test_embedded(tmp_path: Path, log: Path) -> None:
-    summary = run_demo(tmp_path, "--log", str(log))
-    check(summary, lines=6_000, dead=1)
-    assert len(summary["dead_letter_reasons"]) == 1
-    assert summary["quality"]["average_precision"] > 0.5
-    assert summary["oddest_clients"][0]["reasons"]
-    assert (tmp_path / summary["drift_report"]).is_file()
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one demo is run after the other."""
+    return tmp_path_factory.mktemp("place")
 
-    assert summary["champion"]["refused_by_gates"] is None
 
-    # A second demo in the same place starts anew, and leaves the first one's runs in MLflow; gates that nothing
-    # passes do not end the story, but it is said.
-    gates = (ROOT / "gates.toml").read_text().replace("min_average_precision = 0.3", "min_average_precision = 1.0")
-    again = run_demo(tmp_path, "--lines", "5000", "--seed", "5", gates=gates)
-    check(again, lines=5_000, dead=0)
-    assert int(again["champion"]["version"]) > 3
-    assert "quality" in again["champion"]["refused_by_gates"]
+@pytest.fixture(scope="module")
+def embedded(place: Path, log: Path) -> dict[str, Any]:
+    """The summary of the first one."""
+    return run_demo(place, "--log", str(log))
+
+
+def test_embedded(place: Path, embedded: dict[str, Any]) -> None:
+    check(embedded, lines=6_000, dead=1)
+    assert len(embedded["dead_letter_reasons"]) == 1
+    assert embedded["quality"]["average_precision"] > 0.5
+    assert embedded["oddest_clients"][0]["reasons"]
+    assert embedded["champion"]["refused_by_gates"] is None
+    assert (place / embedded["drift_report"]).is_file()
 
 
 @pytest.mark.kafka
 @pytest.mark.elasticsearch
-def test_real(tmp_path: Path, log: Path, kafka_url: str, elasticsearch_url: str) -> None:
-    """On servers that the settings name."""
-    summary = run_demo(
-        tmp_path, "--backend", "real", "--log", str(log),
+def test_a_second_one_on_servers_that_the_settings_name(
+    place: Path, embedded: dict[str, Any], log: Path, kafka_url: str, elasticsearch_url: str
+) -> None:
+    """It starts anew and leaves the first one's runs in MLflow; gates that nothing passes do not end it."""
+    gates = (ROOT / "gates.toml").read_text().replace("min_average_precision = 0.3", "min_average_precision = 1.0")
+    again = run_demo(
+        place, "--backend", "real", "--log", str(log), gates=gates,
         ODDLOG_SOURCE__URL=f"{kafka_url}/logs.raw", ODDLOG_STORE__URL=elasticsearch_url,
     )  # fmt: skip
-    check(summary, lines=6_000, dead=1)
+    check(again, lines=6_000, dead=1)
+    assert {run["version"] for run in again["runs"]}.isdisjoint(run["version"] for run in embedded["runs"])
+    assert "quality" in again["champion"]["refused_by_gates"]
