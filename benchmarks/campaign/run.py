@@ -126,10 +126,9 @@ def _calm(watch: Watch, outcome: Outcome, seconds: float) -> None:
 
 def _settled(world: World, seconds: float = 12.0) -> None:
     """Give the consumers the time to score what they can of the pending themselves; backfill has the rest."""
-    deadline, before = time.monotonic() + seconds, -1
-    while (now := _pending(world)) != before and now and time.monotonic() < deadline:
-        before = now
-        time.sleep(4.0)
+    deadline = time.monotonic() + seconds
+    while _pending(world) and time.monotonic() < deadline:
+        time.sleep(1.0)
 
 
 def _pending(world: World) -> int:

@@ -13,10 +13,13 @@ from benchmarks.campaign.report import remarks, table
 from benchmarks.campaign.run import run_campaign
 from oddlog import stack
 
-pytestmark = [pytest.mark.campaign, pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(1_200)]
+pytestmark = [
+    pytest.mark.campaign, pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.usefixtures("own_servers"),
+    pytest.mark.timeout(1_200),
+]  # fmt: skip
 
 SEED = 1
-RECORDS = 20_000
+RECORDS = 12_000
 RATE = 250.0
 
 
