@@ -48,7 +48,7 @@ def test_refit_and_stored_give_what_serving_computed_in_elasticsearch(
     place: Place, elasticsearch_url: str, tmp_path: Path
 ) -> None:
     with elastic_place(elasticsearch_url) as settings:
-        store = open_store(StoreSettings(url=settings.url, prefix=settings.prefix))
+        store = open_store(StoreSettings(url=settings.url, prefix=settings.prefix, timeout=120.0))
         store.setup()
         fill(store)
         shelf = ModelShelf("oddlog")
