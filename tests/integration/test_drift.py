@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,14 @@ from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import DriftSettings, RegistrySettings, Settings, StoreSettings
 from oddlog.simulation.traffic import simulate
 from serving.documents import pending_events, scored_events
+from tests.elastic_place import elastic_place
+from tests.small_registry import registry_in
+from tests.store_frames import STORED, write
 from training.prepare import prepare
 from training.train import train_prepared
 
 NAMES = list(FEATURE_NAMES)
-DAYS, PER_DAY = 6, 4_000
+DAYS, PER_DAY = 6, 2_500
 HALF = dt.timedelta(days=DAYS / 2)
 
 
@@ -64,40 +68,34 @@ class Site:
         return CliRunner().invoke(app, ["drift", *urls, *arguments], env=environment)
 
 
-def build(folder: Path, store: StoreSettings, **traffic: Any) -> Site:
+@contextmanager
+def build(folder: Path, store: StoreSettings, **traffic: Any) -> Iterator[Site]:
+    """A site in `folder`, whose second half is other than its first by what `traffic` says."""
     settings = Settings(
         store=store,
-        registry=RegistrySettings(url=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts"),
+        registry=registry_in(folder),
         drift=DriftSettings(workspace=folder / "drift"),
     )
-    opened, registry = open_store(store), open_registry(settings.registry)
-    opened.setup()
-    simulated = simulate(seed=2, days=DAYS, lines_per_day=PER_DAY, **traffic)
-    events = parse(records_from_lines([line.encode() for line in simulated.lines])).events
-    history = pl.col("@timestamp") < simulated.start + HALF
-    write(opened, pending_events(events.filter(history), None, None))
-    opened.refresh()
-    with prepare(settings, store=opened) as prepared:
-        trained = train_prepared(settings, prepared, algorithm="surprise", registry=registry)
-    registry.set_alias(CHAMPION, trained.version)
+    registry = open_registry(settings.registry)
+    with closing(open_store(store)) as opened:
+        opened.setup()
+        simulated = simulate(seed=2, days=DAYS, lines_per_day=PER_DAY, **traffic)
+        events = parse(records_from_lines([line.encode() for line in simulated.lines])).events
+        history = pl.col("@timestamp") < simulated.start + HALF
+        write(opened, pending_events(events.filter(history), None, None))
+        with prepare(settings, store=opened) as prepared:
+            trained = train_prepared(settings, prepared, algorithm="surprise", registry=registry)
+        registry.set_alias(CHAMPION, trained.version)
 
-    shelf = ModelShelf(settings.registry.model)
-    shelf.hold(trained.version, Model.load(registry.download(trained.version, folder / "model")))
-    shelf.set_champion(trained.version)
-    scorer = LocalScorer(shelf)
-    features = FeatureComputer(scorer.baseline(trained.version)).compute(events)
-    recent = events.with_row_index("row").filter(~history)
-    scored = features[recent["row"].to_numpy()]
-    write(opened, scored_events(recent.drop("row"), scored, NAMES, scorer.score(scored, NAMES)))
-    opened.refresh()
-    return Site(settings, opened, registry, simulated.start)
-
-
-def write(store: Store, events: pl.DataFrame) -> None:
-    for part in events.iter_slices(4_096):
-        outcome = store.write_events(part)
-        assert not outcome.rejected, outcome.rejected
-        assert not outcome.retry, outcome.retry
+        shelf = ModelShelf(settings.registry.model)
+        shelf.hold(trained.version, Model.load(registry.download(trained.version, folder / "model")))
+        shelf.set_champion(trained.version)
+        scorer = LocalScorer(shelf)
+        features = FeatureComputer(scorer.baseline(trained.version)).compute(events)
+        recent = events.with_row_index("row").filter(~history)
+        scored = features[recent["row"].to_numpy()]
+        write(opened, scored_events(recent.drop("row"), scored, NAMES, scorer.score(scored, NAMES)))
+        yield Site(settings, opened, registry, simulated.start)
 
 
 def embedded(folder: Path) -> StoreSettings:
@@ -108,18 +106,16 @@ def embedded(folder: Path) -> StoreSettings:
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Days like those before."""
     folder = tmp_path_factory.mktemp("quiet")
-    site = build(folder, embedded(folder), attacks=[])
-    yield site
-    site.store.close()
+    with build(folder, embedded(folder), attacks=[]) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A release moved the paths half-way."""
     folder = tmp_path_factory.mktemp("released")
-    site = build(folder, embedded(folder), attacks=[], release_after=0.5)
-    yield site
-    site.store.close()
+    with build(folder, embedded(folder), attacks=[], release_after=0.5) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +152,8 @@ def test_a_release_that_moves_paths_is_drift(result: DriftResult) -> None:
 
 def test_a_wave_of_bots_is_drift(tmp_path: Path) -> None:
     traffic = {"attacks": ["directory_scan"], "attack_share": 0.2, "attacks_after": 0.5}
-    site = build(tmp_path, embedded(tmp_path), **traffic)
-    result = site.check()
-    site.store.close()
+    with build(tmp_path, embedded(tmp_path), **traffic) as site:
+        result = site.check()
     assert result.drifted, result.verdict
     assert {"client_error_1h", "score", "severity"} <= {c.name for c in result.columns if c.drifted}
 
@@ -249,14 +244,19 @@ def test_periods_that_are_none(arguments: list[str]) -> None:
 
 
 @pytest.mark.elasticsearch
-def test_drift_from_elasticsearch(elasticsearch_url: str, tmp_path: Path, topic: str) -> None:
-    store = StoreSettings(url=elasticsearch_url, prefix=topic.replace("-", "_"))
-    site = build(tmp_path, store, attacks=[], release_after=0.5)
-    result = site.check()
-    assert result.drifted, result.verdict
-    assert site.check().id == result.id
-    site.store.refresh()
-    (document,) = site.store.list_documents("drift")
-    assert document["verdict"] == result.verdict
-    assert document["columns"][0]["name"] == result.columns[0].name
-    site.store.close()
+def test_drift_from_elasticsearch(released: Site, elasticsearch_url: str, tmp_path: Path) -> None:
+    """The same site's events, in another store: the same verdict, and the document is there."""
+    with elastic_place(elasticsearch_url) as place, closing(open_store(place)) as store:
+        store.setup()
+        for events in released.store.read_events(EventQuery(status="scored"), columns=[*STORED, "features.*"]):
+            write(store, events)
+        store.refresh()
+        settings = released.settings.model_copy(update={"store": place, "drift": DriftSettings(workspace=tmp_path)})
+        result = check_drift(settings, store, released.registry)
+        assert result.drifted, result.verdict
+        store.refresh()
+        (document,) = store.list_documents("drift")
+        assert document["verdict"] == result.verdict
+        assert document["columns"][0]["name"] == result.columns[0].name
+        here = released.check()
+        assert (here.events, here.verdict) == (result.events, result.verdict)
