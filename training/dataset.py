@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,24 @@ class Dataset:
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
         """Frames of at most `rows` events, in record order; one of them in memory at a time."""
         return batches_of(self.snapshot, columns, rows=rows)
+
+    def before(self, moment: dt.datetime, folder: Path) -> Dataset:
+        """The events before a moment, a data set of their own below `folder`. Raises UsageError on none."""
+        beside, whole, rows = folder / f".{uuid.uuid4().hex}.parquet", RowDigest(self.columns), 0
+        schema = parquet.read_schema(self.snapshot)
+        with parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
+            for batch in self.batches():
+                early = batch.filter(pl.col("@timestamp") < moment)
+                whole.add(early)
+                rows += early.height
+                writer.write_table(early.to_arrow().cast(schema))
+        if not rows:
+            beside.unlink()
+            raise UsageError(f"no event before {moment:%Y-%m-%d %H:%M:%S} UTC", expected="at least one")
+        snapshot = beside.rename(folder / f"{whole.hex()}.parquet")
+        return Dataset.of(
+            snapshot, digest=whole.hex(), source=f"{self.source}, those before {moment:%Y-%m-%d %H:%M:%S}"
+        )
 
     def events(
         self,

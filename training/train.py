@@ -69,10 +69,13 @@ def train_prepared(
     registry: Registry | None = None,
     progress: Progress | None = None,
     original: Original | None = None,
+    parent: str | None = None,
 ) -> TrainResult:
-    """Fit, evaluate, compile, check, log and register one detector. `original`: the run that is repeated, if one is.
+    """Fit, evaluate, compile, check, log and register one detector.
 
-    Raises UsageError, ArtifactError, RegistryError."""
+    `original`: the run that is repeated, if one is; `parent`: the run that this one is shown below. Raises
+    UsageError, ArtifactError, RegistryError.
+    """
     from oddlog.connectors.mlflow_training import log_training
 
     tell = progress or (lambda _: None)
@@ -117,7 +120,7 @@ def train_prepared(
             if repeats is not None:
                 run = replace(run, tags={**run.tags, "repeats": repeats.run_id,
                                          "repeats_same_model": str(repeats.same_model).lower()})  # fmt: skip
-            version = log_training(settings.registry, run)
+            version = log_training(settings.registry, replace(run, parent=parent))
     if registry is not None:
         version = registry.version(version.version)
     return TrainResult(

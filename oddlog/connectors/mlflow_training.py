@@ -85,6 +85,8 @@ class TrainingRun:
     threshold: Threshold
     texts: Mapping[str, str] = field(default_factory=dict)
     """Text by file name below `documents/`: pages for people."""
+    parent: str | None = None
+    """The run that this one is shown below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ def log_training(settings: RegistrySettings, run: TrainingRun) -> ModelVersion:
     with _mlflow(settings) as mlflow:
         started = int(run.started_at.timestamp() * 1000)
         tags = {**run.tags, "mlflow.note.content": run.description}
+        if run.parent is not None:
+            tags["mlflow.parentRunId"] = run.parent
         created = client.create_run(experiment, start_time=started, run_name=run.name, tags=tags)
         with mlflow.start_run(run_id=created.info.run_id) as active:
             mlflow.log_params({name: _text(value) for name, value in run.parameters.items()})
