@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,21 +46,21 @@ def up(
     with artifacts.exclusively(folder / ".lock"):
         known = state.read(folder)
         started: list[Server] = []
+        wished = [name for name, wanted in (("kafka", kafka), ("elasticsearch", elasticsearch)) if wanted]
+        credentials = elasticsearch_options.credentials if elasticsearch_options else None
         try:
-            if kafka and not (known.kafka and known.kafka.running):
-                known = _start_kafka(folder, known, kafka_options or KafkaOptions(), cache, progress)
-                started += [known.kafka] if known.kafka else []
-            if elasticsearch and not (known.elasticsearch and known.elasticsearch.running):
-                options = elasticsearch_options or ElasticsearchOptions()
-                known = _start_elasticsearch(folder, known, options, cache, progress)
-                started += [known.elasticsearch] if known.elasticsearch else []
-            chosen = (known.kafka if kafka else None, known.elasticsearch if elasticsearch else None)
-            wished = [server for server in chosen if server is not None]
-            credentials = elasticsearch_options.credentials if elasticsearch_options else None
-            until = time.monotonic() + deadline
-            for server in wished:
-                progress(f"waiting for {server.name} at {server.url}")
-                _wait(server, until, deadline, credentials)
+            with _taking_turns(cache, starts=[name for name in wished if not _runs(known, name)]):
+                if kafka and not _runs(known, "kafka"):
+                    known = _start_kafka(folder, known, kafka_options or KafkaOptions(), cache, progress)
+                    started += [known.kafka] if known.kafka else []
+                if elasticsearch and not _runs(known, "elasticsearch"):
+                    options = elasticsearch_options or ElasticsearchOptions()
+                    known = _start_elasticsearch(folder, known, options, cache, progress)
+                    started += [known.elasticsearch] if known.elasticsearch else []
+                until = time.monotonic() + deadline
+                for server in [server for server in known.servers if server.name in wished]:
+                    progress(f"waiting for {server.name} at {server.url}")
+                    _wait(server, until, deadline, credentials)
         except BaseException:
             for server in started:
                 process.stop(server.pid, server.born)
@@ -118,6 +119,22 @@ def status(state_dir: Path = DEFAULT_STATE_DIR) -> dict[str, str]:
 def read_state(state_dir: Path = DEFAULT_STATE_DIR) -> StackState:
     """The servers that a state folder remembers, with URLs, pids and logs. Raises OutsideError."""
     return state.read(state_dir.absolute())
+
+
+@contextlib.contextmanager
+def _taking_turns(cache: Path, *, starts: Sequence[str]) -> Iterator[None]:
+    """Let one stack of this machine start at a time: a chosen port is taken only when its server listens, and of
+    two that chose the same one, the loser would pass for healthy by what the winner answers."""
+    if not starts:
+        yield
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with artifacts.exclusively(cache / ".starting"):
+        yield
+
+
+def _runs(known: StackState, name: str) -> bool:
+    return any(server.name == name and server.running for server in known.servers)
 
 
 def _made(state_dir: Path) -> Path:
