@@ -32,7 +32,7 @@ demo: setup  ## run the whole life cycle (LOG=FILE for your own log, BACKEND=rea
 	$(BIN)/oddlog demo --backend $(BACKEND) $(if $(LOG),--log $(LOG))
 
 test: setup  ## run every test (real Kafka and Elasticsearch where Java and Maven are)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 campaign: setup  ## run the short fault campaign alone, on servers of its own (minutes)
 	$(BIN)/python -m pytest -m campaign tests/integration/test_campaign_short.py

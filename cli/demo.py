@@ -7,7 +7,6 @@ import json as json_
 import logging
 import shutil
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -171,7 +170,9 @@ class Demo:
         chosen["drift"] = {"workspace": str(HOME / "drift")}
         _write_toml(HOME / "oddlog.toml", chosen)
         # The scorer is not written there: afterwards it is the `bentoml serve` that a person starts.
-        chosen["scorer"] = {"url": f"http://127.0.0.1:{_free_port(prefer=3000)}"}
+        from oddlog.stack.process import free_port
+
+        chosen["scorer"] = {"url": f"http://127.0.0.1:{free_port()}"}
         merged = self._settings.model_dump()
         for group, fields in chosen.items():
             merged[group] |= fields
@@ -341,13 +342,3 @@ def _write_toml(path: Path, groups: dict[str, dict[str, Any]]) -> None:
     for group, fields in groups.items():
         lines += ["", f"[{group}]", *(f"{name} = {json_.dumps(value)}" for name, value in fields.items())]
     path.write_text("\n".join(lines) + "\n")
-
-
-def _free_port(*, prefer: int) -> int:
-    """A port of 127.0.0.1 where nobody listens. Binding would not tell: servers may share a port on purpose."""
-    with socket.socket() as one:
-        if one.connect_ex(("127.0.0.1", prefer)) != 0:
-            return prefer
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        return int(other.getsockname()[1])

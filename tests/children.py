@@ -20,6 +20,9 @@ ODDLOG = str(Path(sys.executable).with_name("oddlog"))
 
 STOP_SECONDS = 30.0
 
+QUICK_START = ("-XX:TieredStopAtLevel=1",)
+"""For servers in Java: it compiles once, and quickly. Those of the tests live for minutes."""
+
 
 @contextmanager
 def running(

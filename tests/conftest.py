@@ -15,10 +15,16 @@ import pytest
 
 from oddlog import stack
 from oddlog.stack.process import free_port
+from tests.children import QUICK_START
 
 # How long an example may take says nothing about it: the machine may have much to do.
 hypothesis.settings.register_profile("oddlog", deadline=None)
 hypothesis.settings.load_profile("oddlog")
+
+# Tests run side by side, and what they compute is small: threads that wait for each other take processors from others.
+# Programs that tests start inherit it.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 SERVERS = pytest.StashKey[Path]()
 SERVERS_VARIABLE = "TEST_SERVERS_DIR"
@@ -27,7 +33,6 @@ SERVERS_VARIABLE = "TEST_SERVERS_DIR"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the folder of this run's servers. They are started when a test first asks for one."""
-    config.addinivalue_line("markers", "xdist_group(name): tests that one worker does in a row")
     if not hasattr(config, "workerinput"):
         config.stash[SERVERS] = Path(tempfile.mkdtemp(prefix="oddlog-test-servers-"))
         os.environ[SERVERS_VARIABLE] = str(config.stash[SERVERS])
@@ -38,15 +43,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if (folder := config.stash.get(SERVERS, None)) is not None:
         stack.down(folder, purge=True)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name what one worker does in a row: the tests of a file, which share fixtures, unless they say otherwise."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            own = "own_servers" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("own servers" if own else item.location[0]))
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +64,8 @@ def elasticsearch_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def own_servers(kafka_url: str, elasticsearch_url: str) -> Callable[[Path], AbstractContextManager[Path]]:
-    """For tests that start servers themselves: a state folder, whose servers are ended with the block.
-
-    The shared servers run before, and one worker does all of these tests: two starts at once could choose one port.
-    """
+def own_servers() -> Callable[[Path], AbstractContextManager[Path]]:
+    """For tests that start servers themselves: a state folder, whose servers are ended with the block."""
 
     @contextmanager
     def ended_with_the_block(folder: Path) -> Iterator[Path]:
@@ -92,8 +85,8 @@ def _server(name: str) -> str:
         Path(os.environ[SERVERS_VARIABLE]),
         kafka=name == "kafka",
         elasticsearch=name == "elasticsearch",
-        kafka_options=stack.KafkaOptions(port=free_port()),
-        elasticsearch_options=stack.ElasticsearchOptions(port=free_port()),
+        kafka_options=stack.KafkaOptions(port=free_port(), java_options=QUICK_START),
+        elasticsearch_options=stack.ElasticsearchOptions(port=free_port(), java_options=QUICK_START),
     )
     return state.urls[name]
 

@@ -40,6 +40,8 @@ START = dt.datetime(2024, 3, 4, tzinfo=dt.UTC)
 """When the simulated traffic begins: long before any broker's clock, so that no event is dated ahead of it."""
 PARTITIONS = 4
 TRAINING_LINES = 5_000
+QUICK_START = ("-XX:TieredStopAtLevel=1",)
+"""Java compiles once and quickly: servers are killed and started again all the time."""
 START_SECONDS = 600.0
 """A machine may be busy with other things: how long a server takes to start is no property that is judged."""
 
@@ -75,8 +77,8 @@ class World:
             self.folder / "stack",
             kafka=name in {None, "kafka"},
             elasticsearch=name in {None, "elasticsearch"},
-            kafka_options=stack.KafkaOptions(port=kafka_port),
-            elasticsearch_options=stack.ElasticsearchOptions(port=elastic_port),
+            kafka_options=stack.KafkaOptions(port=kafka_port, java_options=QUICK_START),
+            elasticsearch_options=stack.ElasticsearchOptions(port=elastic_port, java_options=QUICK_START),
             deadline=START_SECONDS,
         )
 

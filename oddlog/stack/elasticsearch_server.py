@@ -33,6 +33,8 @@ class ElasticsearchOptions:
 
     heap: str = "1g"
     """Java heap, as `-Xmx` takes it."""
+    java_options: tuple[str, ...] = ()
+    """Further options of its Java."""
     port: int = 9200
     """Wished port; another free one is taken when somebody listens there."""
     user: str = "nobody"
@@ -127,8 +129,8 @@ def launch(folder: Path, options: ElasticsearchOptions, cache: Path, port: int, 
         if not (config / name).exists():
             shutil.copyfile(home / "config" / name, config / name)
     (config / "jvm.options.d").mkdir(exist_ok=True)
-    heap = f"-Xms{options.heap}\n-Xmx{options.heap}\n-XX:HeapDumpPath={logs}\n"
-    (config / "jvm.options.d" / "oddlog.options").write_text(heap)
+    jvm = (f"-Xms{options.heap}", f"-Xmx{options.heap}", f"-XX:HeapDumpPath={logs}", *options.java_options)
+    (config / "jvm.options.d" / "oddlog.options").write_text("".join(f"{option}\n" for option in jvm))
     lines = {
         "cluster.name": CLUSTER,
         "node.name": "oddlog-1",

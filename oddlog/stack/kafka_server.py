@@ -23,6 +23,8 @@ class KafkaOptions:
 
     heap: str = "512m"
     """Java heap, as `-Xmx` takes it."""
+    java_options: tuple[str, ...] = ()
+    """Further options of its Java."""
     port: int = 9092
     """Wished port; another free one is taken when somebody listens there."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +50,7 @@ def launch(folder: Path, options: KafkaOptions, cache: Path, port: int, inner_po
         java,
         f"-Xmx{options.heap}",
         f"-Xms{options.heap}",
+        *options.java_options,
         "-cp",
         libs,
         f"-Dlog4j2.configurationFile={logging}",

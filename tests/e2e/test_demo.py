@@ -16,7 +16,7 @@ from tests.children import ODDLOG
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("port 3000"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def run_demo(folder: Path, *arguments: str, gates: str | None = None, **settings: str) -> dict[str, Any]:

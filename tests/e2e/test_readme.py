@@ -24,7 +24,7 @@ from tests.children import serving
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("port 3000"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 BACKGROUND = {"bentoml serve": "http://127.0.0.1:3000/readyz", "mlflow ui": "http://127.0.0.1:5000/health"}
 """Commands that stay, and what answers 200 when they have started."""

@@ -40,7 +40,7 @@ from serving.doctor import Check, examine, exit_code
 from serving.enrich import Enricher
 from serving.retention import retain
 from tests.certificates import Authority
-from tests.children import ODDLOG, running
+from tests.children import ODDLOG, QUICK_START, running
 from tests.small_model import small_model
 from tests.waiting import until
 from training.train import train
@@ -103,6 +103,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     port, inner = (process.free_port(*random.sample(range(20_000, 29_000), 20)) for _ in range(2))
     options = stack.ElasticsearchOptions(
         heap="512m",
+        java_options=QUICK_START,
         port=port,
         settings={
             "transport.port": inner,

@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
+from cli import console
 from cli.main import app
 from oddlog.connectors import mlflow_connection
 from oddlog.connectors.mlflow_evaluation import VERSION_TAG
@@ -120,6 +121,7 @@ def test_the_verb_shows_and_keeps_the_figures(place: Place, monkeypatch: pytest.
     monkeypatch.setenv("ODDLOG_REGISTRY__URL", place.settings.registry.url)
     monkeypatch.setenv("ODDLOG_REGISTRY__ARTIFACTS", place.settings.registry.artifacts)
     monkeypatch.setenv("ODDLOG_TRAIN__PULLS", str(place.settings.train.pulls))
+    monkeypatch.setattr(console.out, "width", 200)  # a worker of the tests may have a narrow one
     shown = CliRunner().invoke(app, ["evaluate", "--budget", "5/day"])
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.output.split())

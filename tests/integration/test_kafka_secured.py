@@ -21,6 +21,7 @@ from oddlog.errors import SourceError
 from oddlog.settings import SourceSettings
 from oddlog.stack import process
 from tests.certificates import Authority
+from tests.children import QUICK_START
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("own_servers")]
 
@@ -88,7 +89,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     }
     try:
         stack.up(
-            folder, elasticsearch=False, kafka_options=stack.KafkaOptions(port=ports["PLAINTEXT"], settings=settings)
+            folder,
+            elasticsearch=False,
+            kafka_options=stack.KafkaOptions(port=ports["PLAINTEXT"], settings=settings, java_options=QUICK_START),
         )
         admin = KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{ports['PLAINTEXT']}")
         user = UserScramCredentialUpsertion("me", ScramMechanism.SCRAM_SHA_512, PASSWORD, iterations=4096)

@@ -71,12 +71,14 @@ class Noted(ConsumerObserver):
 
     def __init__(self) -> None:
         self.held: set[Partition] = set()
+        """Partitions that flow: given, and their clients restored."""
         self.changes = 0
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
-        for partition in partitions:
-            self.held.add(partition)
-            self.changes += 1
+        self.changes += len(list(partitions))
+
+    def restored(self, partition: Partition) -> None:
+        self.held.add(partition)
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:

@@ -18,6 +18,7 @@ import pytest
 from oddlog import stack
 from oddlog.errors import OutsideError
 from oddlog.stack import process
+from tests.children import QUICK_START
 
 pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch]
 
@@ -69,13 +70,15 @@ def test_kafka_starts_beside_another_survives_its_own_crash_and_stops(folder: Pa
 
 def test_elasticsearch_runs_for_root_and_others_keeps_its_data_and_says_why_it_fails(folder: Path) -> None:
     # A setting it does not know ends its start: the error must say so, and leave nothing behind.
-    wrong = stack.ElasticsearchOptions(settings={"no.such.setting": True})
+    wrong = stack.ElasticsearchOptions(settings={"no.such.setting": True}, java_options=QUICK_START)
     with pytest.raises(OutsideError, match=r"unknown setting \[no\.such\.setting\]") as caught:
         stack.up(folder, kafka=False, elasticsearch_options=wrong)
     assert "oddlog-stack.log" in str(caught.value.mend)
     assert stack.status(folder)["elasticsearch"] == "down"
 
-    state = stack.up(folder, kafka=False, elasticsearch_options=stack.ElasticsearchOptions(heap="512m"))
+    state = stack.up(
+        folder, kafka=False, elasticsearch_options=stack.ElasticsearchOptions(heap="512m", java_options=QUICK_START)
+    )
     server = state.elasticsearch
     assert server is not None
     put = urllib.request.Request(
@@ -88,7 +91,9 @@ def test_elasticsearch_runs_for_root_and_others_keeps_its_data_and_says_why_it_f
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", server.port))
 
-    state = stack.up(folder, kafka=False, elasticsearch_options=stack.ElasticsearchOptions(heap="512m"))
+    state = stack.up(
+        folder, kafka=False, elasticsearch_options=stack.ElasticsearchOptions(heap="512m", java_options=QUICK_START)
+    )
     assert state.elasticsearch is not None
     with urllib.request.urlopen(f"{state.elasticsearch.url}/kept/_doc/1") as answer:
         assert json.load(answer)["_source"] == {"a": 1}
