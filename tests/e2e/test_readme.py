@@ -38,8 +38,8 @@ ELSEWHERE = {
 """Commands that are not run here, and why."""
 
 
-RECIPES = {"make demo": "oddlog demo --backend embedded --lines 10000"}
-"""The recipe of a target, without building the virtual environment that this test runs in once more, and shorter."""
+RECIPES = {"make demo": "oddlog demo --backend embedded"}
+"""The recipe of a target, without building the virtual environment that this test runs in once more."""
 
 
 def blocks() -> Iterator[tuple[str, str]]:
