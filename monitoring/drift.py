@@ -177,8 +177,9 @@ def _cautions(batch: Batch, dataset: DatasetInfo) -> list[str]:
     short = {name: span for name, span in spans.items() if span < WHOLE_DAY}
     cautions = []
     if short:
-        lengths = " and ".join(f"the {name} only {span / dt.timedelta(hours=1):.1f} h" for name, span in short.items())
-        cautions.append(f"{lengths} long: day and night differ without any drift, so that whole days compare better")
+        hours = {name: span / dt.timedelta(hours=1) for name, span in short.items()}
+        lengths = " and ".join(f"the {name} is only {found:.1f} h long" for name, found in hours.items())
+        cautions.append(f"{lengths}: day and night differ without any drift, so that whole days compare better")
     if batch.clients < FEW_CLIENTS:
         cautions.append(f"only {batch.clients} clients: one of them alone can move a feature past its limit")
     return cautions
