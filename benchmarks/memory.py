@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import peak, resident
 from benchmarks.machine import machine
+from benchmarks.program import end_when_asked
 from benchmarks.tables import markdown, publish
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", choices=["elasticsearch", "sqlite"], default="elasticsearch")
     parser.add_argument("--json", type=Path, help="where the figures go; default: benchmarks/results/memory.json")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
+    end_when_asked()
     run(arguments)
     return 0
 

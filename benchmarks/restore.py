@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import machine
+from benchmarks.program import end_when_asked
 from benchmarks.tables import markdown, publish
 
 if TYPE_CHECKING:
@@ -340,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part is None:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
+        end_when_asked()
         run(arguments)
         return 0
     logging.basicConfig(level=os.environ.get("BENCHMARK_LOG", "WARNING"))

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from benchmarks.machine import cpu_seconds, machine, one_line
 from benchmarks.place import ENRICH, Place, place, running, still_running
+from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.traffic import PARTITIONS, produce, traffic
 
 RESULTS = Path("benchmarks/results/two_consumers.json")
@@ -42,15 +40,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     given = parser.parse_args()
-    begun = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
-
-    signal.signal(signal.SIGTERM, end)
+    say = told_by_the_clock()
+    end_when_asked()
     about = machine()
     print(one_line(about))
     made = traffic(given.seed, 20_000, given.records)

@@ -14,16 +14,15 @@ import argparse
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from benchmarks.machine import cpu_seconds, machine, one_line
 from benchmarks.place import ENRICH, Place, place, running, still_running
+from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.tools import PY_SPY, NoEnvironment, environment_with
 from benchmarks.traffic import produce, traffic
 
@@ -91,15 +90,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     given = parser.parse_args()
-    begun = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
-
-    signal.signal(signal.SIGTERM, end)
+    say = told_by_the_clock()
+    end_when_asked()
     try:
         spy = environment_with(PY_SPY) / "py-spy"
     except NoEnvironment as error:

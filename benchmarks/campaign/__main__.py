@@ -10,14 +10,12 @@ when a property is broken.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import time
-from types import FrameType
 
 from benchmarks.campaign.plan import plan, short_plan
 from benchmarks.campaign.report import remarks, table
 from benchmarks.campaign.run import as_json, run_campaign
+from benchmarks.program import end_when_asked, told_by_the_clock
 
 SHORT_RECORDS = 12_000
 SECONDS_A_FAULT = 7.0
@@ -37,15 +35,8 @@ def main() -> None:
     given = parser.parse_args()
     faults = short_plan(given.seed) if given.short else plan(given.seed, given.faults)
     records = given.records or (SHORT_RECORDS if given.short else 5_000 * given.faults)
-    begun = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
-
-    signal.signal(signal.SIGTERM, end)
+    say = told_by_the_clock()
+    end_when_asked()
     rate = given.rate or records / (SECONDS_A_FAULT * len(faults))
     outcome = run_campaign(faults, seed=given.seed, records=records, rate=rate, keep=given.keep, say=say)
     print(as_json(outcome) if given.json else table(outcome))

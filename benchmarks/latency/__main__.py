@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from kafka import KafkaProducer
 
 from benchmarks.machine import machine, one_line
 from benchmarks.place import Place, place, running, still_running
+from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.traffic import PARTITIONS, envelopes, traffic
 from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.settings import SourceSettings
@@ -48,15 +47,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     given = parser.parse_args()
-    begun = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
-
-    signal.signal(signal.SIGTERM, end)
+    say = told_by_the_clock()
+    end_when_asked()
     about = machine()
     print(one_line(about))
     count = round(given.rate * (given.seconds + WARM_SECONDS))

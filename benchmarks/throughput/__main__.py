@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.machine import machine, one_line
 from benchmarks.place import Place, Say, place
+from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.throughput import sides
 from benchmarks.throughput.quix_features import tables_of
 from benchmarks.throughput.report import as_document, tables
@@ -53,14 +52,8 @@ def main() -> None:
     """Run, print, write."""
     given = arguments()
     begun = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # through every `finally`: what was started is ended
-
-    signal.signal(signal.SIGTERM, end)
+    say = told_by_the_clock()
+    end_when_asked()
     about = machine()
     print(one_line(about))
     made = traffic(given.seed, given.fitted, given.records)
