@@ -31,6 +31,7 @@ from training.metrics import Cut, Judged, Scored, judge
 from training.planting import plant_among
 from training.pull import pull
 from training.served import version_model
+from training.shelved import find_version
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[str], None]
@@ -104,19 +105,6 @@ def evaluate_version(
         )
         verdicts = verdicts_of(opened.list_documents("marks"))
         return _judge(settings, registered, model, dataset, since, fit_until, budget, verdicts, tell)
-
-
-def find_version(registry: Registry, wanted: str) -> ModelVersion:
-    """The version of a number ("7") or an alias ("champion"). Raises UsageError, RegistryError."""
-    found = registry.version(wanted) if wanted.isdigit() else registry.by_alias(wanted)
-    if found is None:
-        held = ", ".join(version.version for version in registry.versions()) or "none"
-        raise UsageError(
-            f"no version is called {wanted!r}",
-            expected=f"an alias such as champion, or a version; registered: {held}",
-            mend="oddlog evaluate --version NUMBER, or oddlog promote" if held != "none" else "oddlog train",
-        )
-    return found
 
 
 def _judge(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oddlog.connectors.by_url import open_registry
+from oddlog.connectors.registry import ModelVersion, Registry
 from oddlog.errors import UsageError
 from oddlog.scoring.artifact import CARD
 from oddlog.scoring.card import Threshold
@@ -23,6 +24,21 @@ class FoundModel:
     threshold: Threshold | None
 
 
+def find_version(registry: Registry, wanted: str, *, besides: str = "") -> ModelVersion:
+    """The version of a number ("7") or an alias ("champion"). Raises UsageError, RegistryError.
+
+    `besides`: what else the caller would have taken, for the error's text."""
+    found = registry.version(wanted) if wanted.isdigit() else registry.by_alias(wanted)
+    if found is None:
+        held = ", ".join(version.version for version in registry.versions()) or "none"
+        raise UsageError(
+            f"no version is called {wanted!r}",
+            expected=f"{besides}an alias such as champion, or a version; registered: {held}",
+            mend="oddlog models" if held != "none" else "oddlog train",
+        )
+    return found
+
+
 def find_model(settings: RegistrySettings, wanted: str) -> FoundModel:
     """The model in a folder, or of a version ("7") or alias ("champion"). Raises UsageError, RegistryError."""
     folder = Path(wanted)
@@ -32,14 +48,7 @@ def find_model(settings: RegistrySettings, wanted: str) -> FoundModel:
     if folder.is_dir():
         raise UsageError(f"{folder} holds no model", expected=f"a folder with {CARD}, or a version of the registry")
     registry = open_registry(settings)
-    found = registry.version(wanted) if wanted.isdigit() else registry.by_alias(wanted)
-    if found is None:
-        held = ", ".join(version.version for version in registry.versions()) or "none"
-        raise UsageError(
-            f"no model is called {wanted!r}",
-            expected=f"a folder with {CARD}, an alias such as champion, or a version; registered: {held}",
-            mend="oddlog models",
-        )
+    found = find_version(registry, wanted, besides=f"a folder with {CARD}, ")
     with tempfile.TemporaryDirectory(prefix="oddlog-score-") as into:
         model = Model.load(registry.download(found.version, Path(into)))
     name = f"version {found.version} of {found.name}, {found.algorithm}"
