@@ -138,6 +138,8 @@ class EnrichSettings(_Group):
     """Most records in one batch."""
     batch_seconds: float = Field(default=0.2, gt=0)
     """Longest wait for the first record of a batch."""
+    in_flight: int = Field(default=2, ge=1, le=16)
+    """Batches that are written to the store at once, while one more is prepared."""
     lead_in_days: float = Field(default=14.0, gt=0)
     """How far back records are replayed to restore client state: several times the longest decay of a day."""
     retry_seconds: float = Field(default=30.0, gt=0)

@@ -1,6 +1,6 @@
-"""Writing of batches in a thread of its own: while one is written, the consumer prepares the next.
+"""Writing of batches in threads of their own: while some are written, the consumer prepares the next.
 
-Only the store is touched from here. Positions are committed by the consumer's own thread, in `enrich.py`.
+Only the store is touched from here. Positions are committed by the consumer's own thread, in order, in `enrich.py`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Written:
 
 
 class BatchWriter:
-    """Takes one batch at a time."""
+    """Writes `settings.in_flight` batches at once; which of two is there first does not matter, for each goes by id."""
 
     def __init__(
         self, store: Store, settings: EnrichSettings, stop: threading.Event, observe: ConsumerObserver
@@ -71,17 +71,16 @@ class BatchWriter:
         self._settings = settings
         self._stop = stop
         self._observe = observe
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-writer")
+        self._threads = ThreadPoolExecutor(settings.in_flight, thread_name_prefix="batch-writer")
         # A snapshot of many clients takes seconds: batches do not wait for it.
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot-writer")
         self._newest: deque[list[Snapshot]] = deque(maxlen=1)
-        self._retries = 0
 
     def submit(self, batch: Batch) -> Future[Written]:
         """Write a batch until every row is acknowledged or refused for good.
 
         The future raises Stopped when asked to stop meanwhile, StoreRefused, StoreError."""
-        return self._thread.submit(self._write_batch, batch)
+        return self._threads.submit(self._write_batch, batch)
 
     def submit_snapshots(self, snapshots: list[Snapshot]) -> Future[None]:
         """Write snapshots, in a thread of their own; those that still wait are replaced by these.
@@ -92,17 +91,17 @@ class BatchWriter:
 
     def close(self) -> None:
         """Wait for what is under way."""
-        self._thread.shutdown()
+        self._threads.shutdown()
         self._aside.shutdown()
 
     def _write_batch(self, batch: Batch) -> Written:
-        self._retries = 0
         events, dead = batch.events, batch.dead
         with self._observe.stage("write"):
-            refused = self._until_stored(events, self._store.write_events)
+            refused, retries = self._until_stored(events, self._store.write_events)
             if refused:
                 dead = pl.concat([dead, dead_letters_of_rejected(batch.records, events, refused)])
-            if lost := self._until_stored(dead, self._store.write_dead):
+            lost, again = self._until_stored(dead, self._store.write_dead)
+            if lost:
                 # Stopping keeps the position uncommitted: louder than a record that is nowhere.
                 row, reason = next(iter(lost.items()))
                 raise StoreError(
@@ -118,7 +117,7 @@ class BatchWriter:
             pending=events.height - scored,
             anomalies=int(events["anomaly.is_anomaly"].sum() or 0),
             dead=dead,
-            retries=self._retries,
+            retries=retries + again,
         )
 
     def _write_snapshots(self) -> None:
@@ -133,8 +132,10 @@ class BatchWriter:
                 except StoreError as error:
                     log.warning("snapshot of %s not written: %s", snapshot.partition, error.found)
 
-    def _until_stored(self, frame: pl.DataFrame, write: Callable[[pl.DataFrame], WriteOutcome]) -> dict[int, str]:
-        """Write `frame`, what must wait again and alone; the refused rows, by their number."""
+    def _until_stored(
+        self, frame: pl.DataFrame, write: Callable[[pl.DataFrame], WriteOutcome]
+    ) -> tuple[dict[int, str], int]:
+        """Write `frame`, what must wait again and alone; the refused rows, by their number, and how often it waited."""
         refused: dict[int, str] = {}
         rows = list(range(frame.height))
         attempt = 0
@@ -144,14 +145,13 @@ class BatchWriter:
             rows = [rows[i] for i in sorted(outcome.retry)]
             if rows:
                 attempt += 1
-                self._retries += 1
                 self._observe.retried()
                 reason = next(iter(outcome.retry.values()))
                 self._observe.waiting(reason)
                 if attempt == 1:
                     log.warning("%d documents wait for the store: %s", len(rows), reason)
                 self._pause(min(self._settings.retry_seconds, 0.1 * 2 ** min(attempt, 20)))
-        return refused
+        return refused, attempt
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds * random.uniform(0.5, 1.0)

@@ -4,7 +4,7 @@ Delivery: a position is committed after the store has acknowledged every documen
 Reading is at least once, writing is create-only by position, so nothing is lost and nothing is there twice.
 A scorer that is away delays no one: events are written as pending, and scored later.
 
-While one batch is written (batch_writer.py), the next is read, parsed and scored; batches are committed in order.
+While batches are written (batch_writer.py), the next is read, parsed and scored; they are committed in order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import concurrent.futures
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ class Enricher:
         self._writer = BatchWriter(store, settings, self._stop, self._observe)
         self._patiently = Patience(source, self._stop, self._observe)
         self._shadow = Shadow(settings, source, store, scorer, self._observe)
-        self._in_flight: tuple[Batch, Future[Written]] | None = None
+        self._in_flight: deque[tuple[Batch, Future[Written]]] = deque()
+        """Batches that are being written, the oldest first: `settings.in_flight` of them at most."""
         self._computed: dict[Partition, int] = {}
         """Where memory stands, by partition that is ours: ahead of the committed position by what is in flight."""
         self._unproved: set[Partition] = set()
@@ -116,6 +118,7 @@ class Enricher:
         except Stopped:
             log.info("stopped while the store was away; what is not committed will be read again")
         finally:
+            self._stop.set()  # what ends one batch by an error must not leave another waiting for the store
             self._writer.close()
             self._shadow.close()
             self._count_shadow()
@@ -135,20 +138,20 @@ class Enricher:
                 self._take(partition)
             self._shadow.follow(self.lane.version if self.lane else None, self._computed)
             batch = self._prepare(poll.records) if len(poll.records) else None
-            if poll.assigned or batch is not None or self._in_flight is not None:
+            if poll.assigned or batch is not None or self._in_flight:
                 idle_since = time.monotonic()
-            if not self._finish():
+            if not self._finish(leave=self._settings.in_flight - 1 if batch is not None else 0):
                 # `batch` follows on one that is not committed: both will be read again.
                 idle_since = time.monotonic()
                 continue
             if self._stop.is_set():
                 break
             if batch is not None:
-                self._in_flight = batch, self._writer.submit(batch)
+                self._in_flight.append((batch, self._writer.submit(batch)))
             elif until_idle is not None and time.monotonic() - idle_since >= until_idle:
                 self._settle(force=True)
                 break
-            if self._in_flight is None:
+            if not self._in_flight:
                 self._observe.idle()
             self._settle()
             self._tell_lag()
@@ -309,22 +312,33 @@ class Enricher:
     def _read(self, query: EventQuery, columns: list[str]) -> list[pl.DataFrame]:
         return list(self._store.read_events(query, columns=columns))
 
-    def _finish(self) -> bool:
-        """Wait until what is in flight is stored, and commit it. False where memory is not committed any more."""
-        if self._in_flight is None:
-            return True
-        (batch, future), self._in_flight = self._in_flight, None
+    def _finish(self, *, leave: int = 0) -> bool:
+        """Commit what is stored, in order, and wait until no more than `leave` batches are in flight.
+
+        False where memory is ahead of what can be committed: then none is in flight any more."""
+        while self._in_flight and (len(self._in_flight) > leave or self._in_flight[0][1].done()):
+            batch, future = self._in_flight.popleft()
+            written = self._wait_for(future)
+            if written is None or not self._commit(batch):
+                # Those behind it go on being written, which harms nobody, and will be read again.
+                self._in_flight.clear()
+                return False
+            self._count(batch, written)
+        return True
+
+    def _wait_for(self, future: Future[Written]) -> Written | None:
+        """What became of a batch; None where we were asked to stop before all of it was stored."""
         while True:
             try:
-                written = future.result(timeout=ALIVE_SECONDS)
-                break
+                return future.result(timeout=ALIVE_SECONDS)
             except concurrent.futures.TimeoutError:
                 self._alive()
             except Stopped:
-                return False
+                return None
+
+    def _count(self, batch: Batch, written: Written) -> None:
+        """A batch is committed: tell it, and pass on what waited for that."""
         self.counts.retries += written.retries
-        if not self._commit(batch):
-            return False
         self.counts.records += len(batch.records)
         self.counts.scored += written.scored
         self.counts.pending += written.pending
@@ -336,7 +350,6 @@ class Enricher:
             self._shadow.offer(batch.shadow)
         if batch.snapshots:
             self._writer.submit_snapshots(batch.snapshots)
-        return True
 
     def _commit(self, batch: Batch) -> bool:
         """Commit what is stored; whether the source took it."""

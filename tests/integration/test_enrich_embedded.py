@@ -6,6 +6,7 @@ The faults are thin wrappers around the real parts: they refuse, drop or delay a
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from oddlog.connectors.files import FileSource
 from oddlog.connectors.sqlite import SqliteStore
 from oddlog.connectors.store import EventQuery, WriteOutcome
-from oddlog.errors import ScorerUnavailable, SourceEpochError, SourceError
+from oddlog.errors import ScorerUnavailable, SourceEpochError, SourceError, StoreRefused
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.events.record import Partition
@@ -266,6 +267,58 @@ def test_a_stop_while_the_store_is_away_commits_nothing(site: Site) -> None:
     source.close()
     assert counts.records == 0
     assert site.consume().records == 200
+
+
+def test_batches_in_flight_are_committed_in_order_whichever_is_stored_first(site: Site) -> None:
+    second_is_stored = threading.Event()
+    stored: list[int] = []
+    committed: list[tuple[int, list[int]]] = []
+
+    class FirstIsSlow(SqliteStore):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            first = int(events["oddlog.position.offset"].item(0))
+            if first == 0:
+                assert second_is_stored.wait(30)
+            outcome = super().write_events(events)
+            stored.append(first)
+            if first != 0:
+                second_is_stored.set()
+            return outcome
+
+    class Watched(FileSource):
+        def commit(self, next_offsets: Mapping[Partition, int]) -> None:
+            committed.append((*next_offsets.values(), list(stored)))
+            super().commit(next_offsets)
+
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES[:1_000])
+    counts = site.consume(
+        source=Watched(SourceSettings(url=f"file://{site.log}", state_dir=site.folder / "p")),
+        store=FirstIsSlow(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")),
+    )
+    assert counts.records == counts.scored == 1_000
+    assert stored[0] != 0
+    offsets = [offset for offset, _ in committed]
+    assert offsets == sorted(offsets)
+    assert 0 in committed[0][1], "the second batch was committed before the first was stored"
+    np.testing.assert_array_equal(site.events().select(FEATURES).to_numpy(), site.expected("1"))
+
+
+def test_a_batch_that_ends_the_consumer_does_not_leave_it_waiting_for_another(site: Site) -> None:
+    second_waits = threading.Event()
+
+    class RefusesOneAndTakesNoOther(SqliteStore):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            if int(events["oddlog.position.offset"].item(0)) == 0:
+                assert second_waits.wait(30)
+                raise StoreRefused("the key is not valid any more")
+            second_waits.set()
+            return WriteOutcome(retry=dict.fromkeys(range(events.height), "429"))
+
+    site.arrive(LINES[:1_000])
+    with pytest.raises(StoreRefused, match="not valid"):
+        site.consume(store=RefusesOneAndTakesNoOther(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")))
+    assert site.consume().records == 1_000
 
 
 def test_a_refused_commit_reads_again_and_doubles_nothing(site: Site) -> None:
