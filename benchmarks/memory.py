@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PARTITION_FETCH_BYTES, FETCH_BYTES = 4 * 2**20, 32 * 2**20
 """As oddlog/connectors/kafka.py asks the client library for."""
-CLIENT_BYTES = 350
+CLIENT_BYTES = 265
 """A client's, measured by `benchmarks.features`."""
 EVERY = 100_000
 """Records between two looks."""
@@ -56,11 +56,12 @@ def limits(settings: Settings, partitions: int, record_bytes: int) -> list[list[
     from oddlog.features.urls import MOST_CHARACTERS, MOST_URLS
 
     enrich, store = settings.enrich, settings.store
-    batch = 2 * enrich.batch_rows * record_bytes
+    batch = (enrich.in_flight + 1) * enrich.batch_rows * record_bytes
     fetched = min(FETCH_BYTES, partitions * PARTITION_FETCH_BYTES)
     return [
         [
-            f"batches: one prepared, one written; each at most {enrich.batch_rows:,} records (`enrich.batch_rows`), "
+            f"batches: {enrich.in_flight} written (`enrich.in_flight`), one prepared; each at most "
+            f"{enrich.batch_rows:,} records (`enrich.batch_rows`), "
             f"here of {record_bytes} bytes, some six times that as columns and documents",
             f"{6 * batch / 1e6:.0f}",
         ],
@@ -69,7 +70,10 @@ def limits(settings: Settings, partitions: int, record_bytes: int) -> list[list[
             f"{FETCH_BYTES / 1e6:.0f} MB an answer",
             f"{fetched / 1e6:.0f}",
         ],
-        ["a bulk request's body (`store.bulk_bytes`)", f"{store.bulk_bytes / 1e6:.0f}"],
+        [
+            f"bodies of bulk requests: `store.bulk_bytes` for each of {enrich.in_flight} batches",
+            f"{enrich.in_flight * store.bulk_bytes / 1e6:.0f}",
+        ],
         [
             f"clients: {enrich.max_clients:,} a partition (`enrich.max_clients`), {partitions} partitions, "
             f"about {CLIENT_BYTES} bytes each",

@@ -1,6 +1,6 @@
 """Events a second from Kafka, scored, into Elasticsearch: `oddlog enrich` beside others, in one run.
 
-    python -m benchmarks.throughput                       all sides, about six minutes
+    python -m benchmarks.throughput                       all sides, about ten minutes
     python -m benchmarks.throughput --sides product,constant --records 40000 --rounds 1
 
 Real Kafka and Elasticsearch (started here, or TEST_KAFKA_URL and TEST_ELASTICSEARCH_URL), a real `bentoml serve`. The
@@ -40,7 +40,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quix-records", type=int, default=20_000)
     parser.add_argument("--naive-records", type=int, default=500)
     parser.add_argument("--fitted", type=int, default=20_000, help="lines that the models are fitted on")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--warm-up", type=int, default=4, help="runs of the first side that are not counted")
     parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)}, with commas between")
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
     parser.add_argument("--seed", type=int, default=1)
@@ -70,7 +71,7 @@ def main() -> None:
             say(f"{count:,} records of {size} bytes on average are in the topic {topics[count]}")
         (where.folder / "fitted.log").write_text("\n".join(made.fitted))
         _write_tables(where)
-        found = list(_measure(where, chosen, topics, models, given.rounds, say))
+        found = list(_measure(where, chosen, topics, models, given.rounds, given.warm_up, say))
     document = as_document(found, {"machine": about, "left_out": left_out, "seconds": time.monotonic() - begun})
     print(f"\n{tables(document)}")
     for name, reason in left_out.items():
@@ -112,14 +113,20 @@ def _write_tables(where: Place) -> None:
 
 
 def _measure(
-    where: Place, chosen: Sequence[sides.Side], topics: dict[int, str], models: Sequence[str], rounds: int, say: Say
+    where: Place,
+    chosen: Sequence[sides.Side],
+    topics: dict[int, str],
+    models: Sequence[str],
+    rounds: int,
+    warm_up: int,
+    say: Say,
 ) -> Iterator[Round]:
     runs = Rounds(where, topics)
     for model in models:
         where.promote(model)
         # The other models change nothing for the sides that ask no scorer.
         wanted = [side for side in chosen if model == models[0] or side.name in {"product", "constant"}]
-        if model == models[0]:
+        for _ in range(warm_up if model == models[0] else 0):
             warm = wanted[0]
             say(f"warming up: {warm.name}, {runs.run(warm, model).rate:,.0f} events/s, not counted")
         for number in range(rounds):

@@ -108,7 +108,7 @@ class Rounds:
         if side.name == "product":
             self._known = documents
         common = documents.keys() & self._known.keys()
-        if not common:
+        if self._known and not common:  # it is empty where the product is not among the sides
             problems.append("no documents to hold against the product's")
         for id in sorted(common):
             if differ := differences(self._known[id], documents[id], side):
