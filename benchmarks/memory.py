@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,8 +30,6 @@ CLIENT_BYTES = 265
 EVERY = 100_000
 """Records between two looks."""
 SIMULATED = 100_000
-STALLED_SECONDS = 120.0
-_RECORDS = re.compile(r"^oddlog_consumer_records_total (\S+)$", re.MULTILINE)
 
 
 def strangers(lines: Sequence[str], records: int, clients: int) -> Iterator[str]:
@@ -91,7 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
     def say(text: str) -> None:
         print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
 
-    from benchmarks.place import ENRICH, place, running, still_running
+    from benchmarks.consumed import looks_until
+    from benchmarks.place import ENRICH, place, running
     from benchmarks.traffic import PARTITIONS, produce, traffic
     from oddlog.settings import load
     from oddlog.stack.process import free_port
@@ -112,24 +110,15 @@ def run(arguments: argparse.Namespace) -> None:
         log = where.folder / "enrich.log"
         looks: list[dict[str, float]] = []
         with running(where, ENRICH, variables, log) as consumer:
-            started = moved = time.monotonic()
-            seen = 0
-            while seen < arguments.records:
-                still_running(consumer, log)
-                now = time.monotonic()
-                found = _records(port)
-                if found > seen:
-                    seen, moved = found, now
-                if now - moved > STALLED_SECONDS:
-                    raise SystemExit(f"the consumer stays at {seen:,} of {arguments.records:,} records")
-                if not looks or seen >= (len(looks)) * EVERY or seen >= arguments.records:
+            started = time.monotonic()
+            for seen in looks_until(arguments.records, port, consumer, log):
+                if not looks or seen.records >= len(looks) * EVERY or seen.records >= arguments.records:
                     looks.append(
                         {
-                            "records": seen, "seconds": now - started,
+                            "records": seen.records, "seconds": seen.moment - started,
                             "resident": resident(consumer.pid), "peak": peak(consumer.pid),
                         }
                     )  # fmt: skip
-                time.sleep(0.05)
         if arguments.store == "elasticsearch":
             if (count := where.count(prefix)) != arguments.records:
                 raise SystemExit(f"{count:,} documents of {arguments.records:,} records")
@@ -156,18 +145,6 @@ def run(arguments: argparse.Namespace) -> None:
     stated = markdown(["what bounds it", "MB at most"], limits(load(), PARTITIONS, record_bytes))
     figures: dict[str, Any] = {"store": arguments.store, "clients": arguments.clients, "looks": looks}
     publish("memory", about, figures, [table, stated], arguments.json)
-
-
-def _records(port: int) -> int:
-    """Records committed, by the consumer's own metrics; 0 while nobody answers."""
-    import httpx
-
-    try:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
-    except httpx.TransportError:
-        return 0
-    found = _RECORDS.search(text)
-    return int(float(found.group(1))) if found else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
