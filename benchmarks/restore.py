@@ -198,20 +198,24 @@ def _written(store: Store, snapshot: Snapshot, write: Callable[[Store, Snapshot]
 
 
 def _strangers(partition: Partition, first: int, count: int) -> Any:
-    """Events of clients who each ask once, on the day before the traffic."""
+    """Events of clients who each ask once, the day before the traffic; no two alike, for a snapshot is compressed."""
     import datetime as dt
+    import random
 
     from benchmarks.traffic import START
     from oddlog.events.parse import parse
     from oddlog.events.record import Records
 
     day = START - dt.timedelta(days=1)
+    chance = random.Random(f"{partition.number}/{first}")
     lines: list[bytes | None] = []
     for n in range(first, first + count):
-        number = (partition.number << 24) + n
+        number = (partition.number << 22) + n * 2_654_435_761 % 2**22  # odd, so that no two are the same
         address = f"{10 + (number >> 24)}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        moment = (day + dt.timedelta(seconds=n % 86_400)).strftime("%d/%b/%Y:%H:%M:%S +0000")
-        lines.append(f'{address} - - [{moment}] "GET /page/{n % 40} HTTP/1.1" 200 512 "-" "a"'.encode())
+        moment = (day + dt.timedelta(seconds=chance.randrange(86_400))).strftime("%d/%b/%Y:%H:%M:%S +0000")
+        page, status = chance.randrange(100_000), chance.choice((200, 200, 200, 301, 304, 404, 500))
+        size = chance.randrange(100_000)
+        lines.append(f'{address} - - [{moment}] "GET /page/{page} HTTP/1.1" {status} {size} "-" "a"'.encode())
     offsets = list(range(first, first + count))
     n = len(lines)
     return parse(
