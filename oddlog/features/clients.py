@@ -122,14 +122,17 @@ class ClientState:
 
     def _slots(self, clients: Sequence[str]) -> Ints:
         """Slots of the first clients, up to the one for whom room must be made."""
-        known, free, slots, room = self._slot, self._free, [], self._sweep_at
-        for client in clients:
-            slot = known.get(client)
-            if slot is None:
-                if len(known) >= room:
-                    break
-                slot = known[client] = free.pop() if free else len(known)
-            slots.append(slot)
+        known, free = self._slot, self._free
+        slots = list(map(known.get, clients))
+        if None in slots:
+            new = dict.fromkeys(client for client, slot in zip(clients, slots, strict=True) if slot is None)
+            room = self._sweep_at - len(known)
+            if len(new) > room:
+                stop = clients.index(next(itertools.islice(new, max(room, 0), None)))
+                clients, new = clients[:stop], dict.fromkeys(itertools.islice(new, max(room, 0)))
+            for client in new:
+                known[client] = free.pop() if free else len(known)
+            slots = list(map(known.get, clients))
         self._reserve(len(known) + len(free))
         return np.array(slots, dtype=np.int64)
 
@@ -188,12 +191,14 @@ class ClientState:
         The latter is -inf for a client without a past, so that it decays to nothing."""
         n = len(seconds)
         stored = self._last[of_client]
-        # The running maximum of each group at once: over ranks of time, each group above the one before.
-        in_time = np.argsort(seconds, kind="stable")
-        rank = np.empty(n, dtype=np.int64)
-        rank[in_time] = np.arange(n)
-        highest = np.maximum.accumulate(group * n + rank) - group * n
-        last = np.maximum(seconds[in_time[highest]], stored[group])
+        latest = seconds
+        if not ((seconds[1:] >= seconds[:-1]) | (group[1:] != group[:-1])).all():
+            # The running maximum of each group at once: over ranks of time, each group above the one before.
+            in_time = np.argsort(seconds, kind="stable")
+            rank = np.empty(n, dtype=np.int64)
+            rank[in_time] = np.arange(n)
+            latest = seconds[in_time[np.maximum.accumulate(group * n + rank) - group * n]]
+        last = np.maximum(latest, stored[group])
         before = np.r_[_FRESH, last[:-1]]
         before[first] = stored
         quiet = (clock - before > _QUIET) & ((before != _FRESH) | (clock - seconds >= _QUIET))

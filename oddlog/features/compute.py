@@ -14,7 +14,8 @@ from oddlog.features.baseline import Baseline, Floats
 from oddlog.features.clients import MAX_CLIENTS, ClientState
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.features.fitting import fit_baseline
-from oddlog.features.lookup import Lookup, Signals
+from oddlog.features.lookup import Lookup
+from oddlog.features.signals import Signals
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -128,6 +129,8 @@ def _client_means(
 def _partitions(events: pl.DataFrame) -> list[tuple[Partition, Rows]]:
     """Row numbers of every partition in a frame, in row order."""
     columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
+    if all(events[name].n_unique() == 1 for name in columns):
+        return [(Partition(*events.select(columns).row(0)), np.arange(events.height))]
     groups = events.select(columns).with_row_index("row").group_by(columns, maintain_order=True).agg(pl.col("row"))
     return [
         (Partition(epoch, topic, number), rows.to_numpy().astype(np.int64))

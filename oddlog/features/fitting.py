@@ -11,8 +11,8 @@ import polars as pl
 from oddlog.errors import UsageError
 from oddlog.features.baseline import STATUS_CLASSES, Baseline, Floats, Ints, KeyTable, PairTable
 from oddlog.features.keys import Keys, keys_of
-from oddlog.features.lookup import Signals, assemble, conditional_rarities, url_rarities
-from oddlog.features.signals import company, company_prior, is_error, level, status_class
+from oddlog.features.lookup import assemble, conditional_rarities, url_rarities
+from oddlog.features.signals import Signals, company, company_prior, is_error, level, status_class
 
 MIN_USER_AGENTS = 20
 """Fewer distinct user agents than this say nothing: then behaviours alone are counted."""

@@ -90,7 +90,7 @@ _ASSET = r"(?i)\.(?:" + "|".join(ASSET_EXTENSIONS) + r")$"
 
 @dataclass(frozen=True, slots=True)
 class UrlKeys:
-    """Keys of m distinct URLs.
+    """Keys of m URLs.
 
     `paths`: a frame [m] of `tpl`, `p1`, `p2`, `standard`, `asset`; `token`: every distinct token of every URL, and
     `token_url`: whose it is.
@@ -115,7 +115,7 @@ class Keys(UrlKeys):
 
 def keys_of(events: pl.DataFrame) -> Keys:
     """Keys of a frame of events (columns of EVENT_SCHEMA)."""
-    rows = events.select(original=pl.col("url.original").fill_null(""), path=pl.col("url.path").fill_null(""))
+    rows = urls_of(events)
     distinct = rows.unique(maintain_order=True)
     numbered = distinct.with_row_index("url")
     number = rows.join(numbered, on=["original", "path"], how="left", maintain_order="left")["url"]
@@ -130,16 +130,21 @@ def keys_of(events: pl.DataFrame) -> Keys:
     )
 
 
+def urls_of(events: pl.DataFrame) -> pl.DataFrame:
+    """Every event's URL as `original`, "" where it has none, and its `path`: what is before `?`."""
+    original = pl.col("url.original").fill_null("")
+    return events.select(original=original, path=original.str.splitn("?", 2).struct.field("field_0").fill_null(""))
+
+
 def url_keys(urls: pl.DataFrame) -> UrlKeys:
-    """Keys of distinct URLs, a frame of `original` and its `path`, no null among them.
+    """Keys of m URLs, a frame of `original` and `path` (`urls_of`).
 
     `tpl`: path with hexadecimal runs of 12 and more as `H` and other runs of digits as `0`; `p1`, `p2`: its
     first one and two segments. Tokens: the URL with runs of digits as `0`, split on what is not alphanumeric;
     each counted once a line, in order of appearance (so that sums over them come out the same in any batch).
     """
-    tpl = pl.col("path").str.replace_all(r"[0-9a-fA-F]{12,}", "H").str.replace_all(r"[0-9]+", "0")
     paths = urls.select(
-        tpl=tpl,
+        tpl=template_of(pl.col("path")),
         standard=pl.col("path").str.contains(_STANDARD),
         asset=pl.col("path").str.contains(_ASSET),
     ).with_columns(
@@ -159,6 +164,15 @@ def url_keys(urls: pl.DataFrame) -> UrlKeys:
         .explode("token")
     )
     return UrlKeys(paths=paths, token=tokens["token"], token_url=tokens["url"].to_numpy().astype(np.int64))
+
+
+def template_of(path: pl.Expr) -> pl.Expr:
+    """The template of a path: `tpl` of `url_keys`.
+
+    >>> pl.select(template_of(pl.lit("/item/42/0123456789ab"))).item()
+    '/item/0/H'
+    """
+    return path.str.replace_all(r"[0-9a-fA-F]{12,}", "H").str.replace_all(r"[0-9]+", "0")
 
 
 def methods_of(events: pl.DataFrame) -> pl.Series:

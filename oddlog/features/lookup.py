@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from oddlog.features.baseline import STATUS_CLASSES, Baseline, Floats, Ints, KeyTable, padded
-from oddlog.features.keys import UrlKeys, methods_of, statuses_of, url_keys
+from oddlog.features.keys import UrlKeys, methods_of, statuses_of, url_keys, urls_of
+from oddlog.features.requests import RequestMemory
 from oddlog.features.signals import (
+    Signals,
     company,
     company_prior,
     conditional_rarity,
@@ -18,15 +19,8 @@ from oddlog.features.signals import (
     rarity,
     status_class,
 )
-from oddlog.features.urls import Bools, UrlMemory, UrlValues
 
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """Signals of n events: float64 `client` [n, 5] as CLIENT_SIGNALS, `event` [n, 6] as EVENT_FEATURES."""
-
-    client: Floats
-    event: Floats
+Bools = npt.NDArray[np.bool_]
 
 
 class Lookup:
@@ -34,33 +28,29 @@ class Lookup:
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
-        self._urls = UrlMemory(self._url_values)
+        self._memory = RequestMemory(self._signals)
         self._company_total = padded(baseline.company_total)
         self._company_units = padded(baseline.company_units)
 
     def signals(self, events: pl.DataFrame) -> Signals:
         """Signals of a frame of events (columns of EVENT_SCHEMA), row by row."""
-        urls = self._urls.values(events)
-        method, status = methods_of(events), statuses_of(events)
-        return assemble(
-            urls.standard,
-            urls.asset,
-            method,
-            status,
-            np.concatenate(
-                [urls.rarity, conditional_rarities(self.baseline, urls.path, method, status, own=0)], axis=1
-            ),
-            self._company(urls.path, status),
-        )
+        return self._memory.signals(events)
 
-    def _url_values(self, urls: pl.DataFrame) -> UrlValues:
-        keys = url_keys(urls)
+    def _signals(self, requests: pl.DataFrame) -> Signals:
+        keys = url_keys(urls_of(requests))
         path = self.baseline.path.codes(keys.paths["tpl"])
-        return UrlValues(
-            path,
+        method, status = methods_of(requests), statuses_of(requests)
+        rarities = [
             url_rarities(self.baseline, keys, path, own=0),
+            conditional_rarities(self.baseline, path, method, status, own=0),
+        ]
+        return assemble(
             keys.paths["standard"].to_numpy(),
             keys.paths["asset"].to_numpy(),
+            method,
+            status,
+            np.concatenate(rarities, axis=1),
+            self._company(path, status),
         )
 
     def _company(self, path: Ints, status: Ints) -> Floats:
@@ -83,7 +73,7 @@ class Lookup:
 
 
 def url_rarities(baseline: Baseline, keys: UrlKeys, path: Ints, *, own: int) -> Floats:
-    """p1, p2, tpl, tok of distinct URLs [m, 4]; `path`: code of each one's template.
+    """p1, p2, tpl, tok of URLs [m, 4]; `path`: code of each one's template.
 
     `own` = 1 leaves a line's own unit out of counts and units, as fitting must: it has all the line's keys.
     """

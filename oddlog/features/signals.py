@@ -1,7 +1,8 @@
-"""Formulas of the signals of one event, shared by fitting and serving. No tables here."""
+"""Signals of events, and the formulas of them that fitting and serving share. No tables here."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Signals of n events: float64 `client` [n, 5] as CLIENT_SIGNALS, `event` [n, 6] as EVENT_FEATURES."""
+
+    client: Floats
+    event: Floats
 
 
 def rarity(count: Ints, units: Ints) -> Floats:

@@ -9,7 +9,7 @@ import pytest
 
 from oddlog.errors import UsageError
 from oddlog.events.record import Partition
-from oddlog.features import clients
+from oddlog.features import clients, requests
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.features.declaration import FEATURE_NAMES, FEATURES, feature_digest
 from oddlog.features.fitting import fit_baseline
@@ -70,6 +70,30 @@ def test_dropping_a_partition_forgets_its_clients_alone() -> None:
     assert computer.clients == 2
     np.testing.assert_array_equal(again[0], first[0])
     assert (again[1] != first[1]).any()
+
+
+def test_requests_that_read_alike_are_remembered_apart() -> None:
+    fitted = frame([event("c", "/a"), event("d", "1 /a", method="GET")])
+    alike = [
+        event("c", "GET/a", method=""),
+        event("c", "/a", method="GET"),
+        event("c", "1 /a", method="GET"),
+        event("c", "/a", method="GET1 "),
+        event("c", "/a", method=None, status=None),
+    ]
+    baseline = fit_baseline(fitted).baseline
+    together = FeatureComputer(baseline).compute(frame([{**row, "client": f"c{n}"} for n, row in enumerate(alike)]))
+    alone = [FeatureComputer(baseline).compute(frame([row])) for row in alike]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_forgotten_requests_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = frame([event(f"c{n % 5}", f"/a/{'b' * (n % 7)}", status=404 if n % 3 else 200) for n in range(60)])
+    baseline = fit_baseline(stream[:20]).baseline
+    whole = FeatureComputer(baseline).compute(stream)
+    monkeypatch.setattr(requests, "MOST_REQUESTS", 3)
+    forgetful = FeatureComputer(baseline)
+    np.testing.assert_array_equal(np.concatenate([forgetful.compute(part) for part in stream.iter_slices(8)]), whole)
 
 
 def test_no_rows() -> None:
