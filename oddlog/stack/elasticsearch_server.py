@@ -162,8 +162,8 @@ def launch(folder: Path, options: ElasticsearchOptions, cache: Path, port: int, 
         "ES_PATH_CONF": str(config),
         "ES_TMPDIR": str(temporary),
         "HOME": str(folder),
-        # The launcher's own heap: it only waits.
-        "CLI_JAVA_OPTS": "-Xms4m -Xmx64m -XX:+UseSerialGC",
+        # The launcher starts the server, and then it only waits.
+        "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1",
     }
     # The launcher says why a start failed before there is a log: both are worth showing.
     console = logs / "console.log"

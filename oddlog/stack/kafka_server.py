@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import struct
 import subprocess
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,17 +60,15 @@ def launch(folder: Path, options: KafkaOptions, cache: Path, port: int, inner_po
     env = {name: value for name, value in os.environ.items() if name not in {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"}}
 
     if not (data / "meta.properties").exists():
-        tool = [*base, "kafka.tools.StorageTool"]
-        cluster = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, env=env, check=False)
+        # It lives for a second: what is compiled well comes too late for it.
+        tool = [base[0], "-XX:TieredStopAtLevel=1", *base[1:], "kafka.tools.StorageTool"]
         formatted = subprocess.run(
-            [*tool, "format", "-t", cluster.stdout.strip().splitlines()[-1] if cluster.stdout.strip() else "",
-             "-c", str(properties)],
+            [*tool, "format", "-t", _cluster_id(), "-c", str(properties)],
             capture_output=True, text=True, env=env, check=False,
         )  # fmt: skip
         if formatted.returncode != 0:
             raise OutsideError(
-                f"Kafka's data folder {data} cannot be formatted:\n"
-                f"{cluster.stderr}{formatted.stdout}{formatted.stderr}",
+                f"Kafka's data folder {data} cannot be formatted:\n{formatted.stdout}{formatted.stderr}",
                 expected="an empty or a formatted folder",
                 mend=f"remove {folder}, then oddlog stack up",
             )
@@ -76,6 +76,17 @@ def launch(folder: Path, options: KafkaOptions, cache: Path, port: int, inner_po
     console.write_bytes(b"")
     child = process.start([*base, "kafka.Kafka", str(properties)], log=console, env=env, cwd=folder)
     return child.pid, logs / "kafka.log"
+
+
+def _cluster_id() -> str:
+    """A random one, as Kafka writes its UUIDs: 16 bytes in base64 for URLs, without padding or a leading dash.
+
+    >>> len(_cluster_id())
+    22
+    """
+    while (name := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return name
 
 
 def _properties(data: Path, options: KafkaOptions, port: int, inner_port: int) -> str:
