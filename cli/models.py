@@ -1,13 +1,14 @@
-"""`oddlog models`: what the registry holds."""
+"""`oddlog models`: what the registry holds, and `oddlog models challenger`: who is tried beside the champion."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Config, Json, RegistryUrl, emit_json, err, settings_from, show_table, verb
+from cli.console import Config, Json, RegistryUrl, emit_json, err, out, settings_from, show_table, verb
+from oddlog.errors import UsageError
 from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("models")(models)
+    """Add the verb and what stands below it."""
+    group = typer.Typer(name="models", invoke_without_command=True)
+    group.callback()(models)
+    group.command("challenger")(challenger)
+    app.add_typer(group)
 
 
 @verb
-def models(config: Config = None, registry: RegistryUrl = None, json: Json = False) -> None:
+def models(context: typer.Context, config: Config = None, registry: RegistryUrl = None, json: Json = False) -> None:
     """List the registered versions, newest first: algorithm, aliases, status, quality, threshold."""
+    if (below := context.invoked_subcommand) is not None:
+        if config or registry or json:
+            raise UsageError(
+                f"flags before {below}, which would not reach it",
+                expected=f"flags behind it: oddlog models {below} ... --json",
+            )
+        return
     settings = settings_from(config, registry=registry)
     from oddlog.connectors.by_url import open_registry
 
@@ -64,6 +75,36 @@ def models(config: Config = None, registry: RegistryUrl = None, json: Json = Fal
             for v in versions
         ],
     )
+
+
+@verb
+def challenger(
+    version: Annotated[str | None, typer.Argument(help="Registered version.", show_default=False)] = None,
+    none: Annotated[bool, typer.Option("--none", help="Have no challenger.")] = False,
+    config: Config = None,
+    registry: RegistryUrl = None,
+    json: Json = False,
+) -> None:
+    """Have a version score a sample of the traffic beside the champion (`anomaly.shadow.*`), or no version any more."""
+    if (version is None) != none:
+        raise UsageError(
+            "a version and --none" if none else "no version", expected="VERSION, or --none", mend="oddlog models"
+        )
+    settings = settings_from(config, registry=registry)
+    from training.challenger import set_challenger
+
+    done = set_challenger(settings, version)
+    if json:
+        emit_json({"challenger": done.challenger, "before": done.before})
+        return
+    before = f" (before: {done.before})" if done.before is not None else ""
+    if done.challenger is None:
+        out.print(f"no version is challenger{before}", highlight=False)
+    else:
+        out.print(
+            f"version {done.challenger} is challenger{before}; services and consumers follow within seconds",
+            highlight=False,
+        )
 
 
 def _quality(version: ModelVersion) -> float | None:

@@ -26,6 +26,10 @@ from pydantic_settings.exceptions import SettingsError
 from oddlog.errors import UsageError
 
 DEFAULT_FILE = "oddlog.toml"
+_IN_WORDS = "in_words"
+
+_KEY = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
+"""A bearer token (RFC 6750) that nobody guesses; `openssl rand -base64 32` makes one."""
 
 
 class _Group(BaseModel):
@@ -39,6 +43,21 @@ class _Group(BaseModel):
         if parts.scheme in {"http", "https"}:
             _ = parts.port
         return url
+
+
+def _checked_keys(keys: SecretStr | None, *, several: bool) -> SecretStr | None:
+    """Raises ValueError for what is no key: an empty variable must not open a service that was meant to be closed."""
+    if keys is not None:
+        found = keys.get_secret_value()
+        for key in found.split(",") if several else [found]:
+            if not _KEY.fullmatch(key):
+                raise ValueError("a key is 16 or more of A-Z a-z 0-9 . _ ~ + / - =; openssl rand -base64 32 makes one")
+    return keys
+
+
+def _text(default: str, pattern: str, in_words: str) -> Any:
+    """A field whose text follows a pattern; who gives another is told `in_words`."""
+    return Field(default=default, pattern=pattern, json_schema_extra={_IN_WORDS: in_words})
 
 
 class SourceSettings(_Group):
@@ -116,6 +135,13 @@ class ScorerSettings(_Group):
     """Seconds a request may take."""
     attempts: int = Field(default=3, ge=1)
     """Tries of a request before the scorer counts as away, and events are written as pending."""
+    api_key: SecretStr | None = None
+    """The key that the service asks for (`serve.api_key`)."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return _checked_keys(key, several=False)
 
 
 class ServeSettings(_Group):
@@ -129,6 +155,21 @@ class ServeSettings(_Group):
     """Most rows a request may carry."""
     max_bytes: int = Field(default=64_000_000, ge=1_000)
     """Largest request body."""
+    explain_rows: int = Field(default=2_000, ge=1)
+    """Most rows that one request may have explained: reasons cost more than scores."""
+    body_seconds: float = Field(default=30.0, gt=0)
+    """Longest time that the body of a request may take to arrive."""
+    max_requests: int = Field(default=128, ge=1)
+    """Most requests that a worker has under way at once; one more is told to come again."""
+    api_key: SecretStr | None = None
+    """Key that every request to /v1/ must carry (`Authorization: Bearer KEY`); none: no key is asked for. Two keys with
+    a comma between them are both good, while one takes the other's place. /livez, /readyz, /metrics and the OpenAPI
+    page are open always."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        return _checked_keys(keys, several=True)
 
 
 class EnrichSettings(_Group):

@@ -91,18 +91,25 @@ class ServiceChild:
 
 @contextmanager
 def start_service(
-    settings: Settings, port: int, *, folder: Path, ready: bool = True, access_log: bool = False
+    settings: Settings,
+    port: int,
+    *,
+    folder: Path,
+    ready: bool = True,
+    access_log: bool = False,
+    service: str = SERVICE,
 ) -> Iterator[ServiceChild]:
     """`bentoml serve` on 127.0.0.1:`port` with these settings, until the block is left.
 
     `folder` takes its log (`serve.log`) and everything that BentoML writes, so that a home which is empty or
-    read-only does; `ready`: wait for a warm model, else only until it answers. Raises ScorerUnavailable.
+    read-only does; `ready`: wait for a warm model, else only until it answers; `service`: where it is declared.
+    Raises ScorerUnavailable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log_file = folder / "serve.log"
     with open(log_file, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", "127.0.0.1", "--port", str(port)],
+            [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port)],
             env=service_environment(settings, folder, access_log=access_log),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import uuid
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -16,10 +18,16 @@ from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.baseline import Baseline
 from oddlog.scoring.scorer import Scores
 from oddlog.settings import ScorerSettings
+from serving.headers import REQUEST_ID, bearer
 from serving.wire import ARROW, decode_scores, encode_matrix
+
+log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 16_384
 """A larger matrix goes in several requests, all by one version: below what a service takes by default."""
+
+EXPLAIN_ROWS = 1_000
+"""The same for a matrix to explain."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts: doubled each time, then a random part of it, so that clients do not come in step."""
@@ -41,10 +49,11 @@ class HttpScorer:
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
         self._baselines: dict[tuple[str, str], Baseline] = {}
+        key = settings.api_key
         self._http = httpx.Client(
             base_url=settings.url.rstrip("/"),
             timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, 5.0)),
-            headers={"user-agent": "oddlog"},
+            headers={"user-agent": "oddlog", **({} if key is None else bearer(key.get_secret_value()))},
         )
 
     def champion(self) -> str | None:
@@ -100,13 +109,11 @@ class HttpScorer:
 
     def score(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
         """Scores of a float32 matrix [n, len(names)] by `version` (None: the champion); n may be 0."""
-        first = self._score(features[:CHUNK_ROWS], names, version)
-        if len(features) <= CHUNK_ROWS:
-            return first
-        # The rest by the version that answered first: a swap in between must not mix two models in one batch.
-        starts = range(CHUNK_ROWS, len(features), CHUNK_ROWS)
-        rest = [self._score(features[i : i + CHUNK_ROWS], names, first.model_version) for i in starts]
-        return _joined([first, *rest])
+        return self._in_parts("/v1/score", CHUNK_ROWS, features, names, version)
+
+    def explain(self, features: npt.NDArray[np.float32], names: list[str], *, version: str | None = None) -> Scores:
+        """As `score`, with reasons for every row, anomaly or not: the few features that carried its score."""
+        return self._in_parts("/v1/explain", EXPLAIN_ROWS, features, names, version)
 
     def close(self) -> None:
         """Close connections."""
@@ -118,10 +125,21 @@ class HttpScorer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _score(self, features: npt.NDArray[np.float32], names: list[str], version: str | None) -> Scores:
+    def _in_parts(
+        self, path: str, rows: int, features: npt.NDArray[np.float32], names: list[str], version: str | None
+    ) -> Scores:
+        first = self._ask(path, features[:rows], names, version)
+        if len(features) <= rows:
+            return first
+        # The rest by the version that answered first: a swap in between must not mix two models in one batch.
+        starts = range(rows, len(features), rows)
+        rest = [self._ask(path, features[i : i + rows], names, first.model_version) for i in starts]
+        return _joined([first, *rest])
+
+    def _ask(self, path: str, features: npt.NDArray[np.float32], names: list[str], version: str | None) -> Scores:
         answer = self._request(
             "POST",
-            "/v1/score",
+            path,
             content=encode_matrix(features, names),
             params={} if version is None else {"version": version},
             headers={"content-type": ARROW},
@@ -140,7 +158,10 @@ class HttpScorer:
         return str(self._http.base_url).rstrip("/")
 
     def _request(self, method: str, path: str, **how: Any) -> httpx.Response:
-        """The answer, with a status below 400. Raises ScorerUnavailable after the last attempt, ScorerError."""
+        """The answer, with a status below 400. Raises ScorerUnavailable after the last attempt, ScorerError.
+
+        Every attempt carries the same id (`x-request-id`), by which the service's log knows the request."""
+        how["headers"] = {**how.get("headers", {}), REQUEST_ID: uuid.uuid4().hex}
         attempts = Retrying(
             retry=retry_if_exception_type(ScorerUnavailable),
             stop=stop_after_attempt(self._settings.attempts),
@@ -168,9 +189,11 @@ class HttpScorer:
         if answer.status_code < httpx.codes.BAD_REQUEST:
             return answer
         problem = _problem(answer)
+        request_id = answer.request.headers[REQUEST_ID]
+        log.debug("%s %s: %d (request %s)", method, path, answer.status_code, request_id)
         if answer.status_code in FOR_NOW:
             raise ScorerUnavailable(f"the scorer cannot answer now: {problem['found']}", **_rest(problem))
-        raise ScorerError(f"the scorer refuses: {problem['found']}", **_rest(problem))
+        raise ScorerError(f"the scorer refuses (request {request_id}): {problem['found']}", **_rest(problem))
 
     def _stranger(self, answer: httpx.Response) -> ScorerError:
         return ScorerError(

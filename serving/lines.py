@@ -12,6 +12,7 @@ from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.local import score_with
 from oddlog.scoring.scorer import Scores
 from oddlog.scoring.shelf import Held
+from serving.reasons import with_reasons
 
 _OFFSET = "oddlog.position.offset"
 
@@ -26,8 +27,10 @@ def split_lines(body: bytes) -> list[bytes]:
     return lines[:-1] if not lines[-1] else lines
 
 
-def score_lines(lines: list[bytes], held: Held, champion: str, model_name: str) -> tuple[Scores, list[dict[str, Any]]]:
-    """The scores of the lines that parse, and one answer a line, in order.
+def score_lines(
+    lines: list[bytes], held: Held, champion: str, model_name: str, *, reasons_for_all: bool = False
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """The scores of the lines that parse, and one answer a line, in order; reasons for anomalies, or for all.
 
     Client state begins empty and ends with the request: only what a client did in these lines counts. So a line
     alone scores lower than the same line in the stream, where the client's last day is known.
@@ -35,6 +38,8 @@ def score_lines(lines: list[bytes], held: Held, champion: str, model_name: str) 
     parsed = parse(records_from_lines(lines))
     features = FeatureComputer(held.model.baseline).compute(parsed.events)
     scores = score_with(held, champion, model_name, features, list(FEATURE_NAMES))
+    if reasons_for_all:
+        scores = with_reasons(scores, held, features)
     answers: dict[int, dict[str, Any]] = {}
     events = parsed.events.select(_OFFSET, "source.address", "http.request.method", "url.original").iter_rows()
     for row, (offset, client, method, url) in enumerate(events):

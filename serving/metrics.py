@@ -17,6 +17,7 @@ class ServiceMetrics(Observer):
 
         self._events = Counter("oddlog_events_scored", "Events scored, by model version.", ["version"])
         self._anomalies = Counter("oddlog_anomalies", "Events at or over the threshold.", ["version"])
+        self._explained = Counter("oddlog_events_explained", "Events explained on demand.", ["version"])
         self._requests_refused = Counter("oddlog_requests_refused", "Requests not scored, by status.", ["status"])
         self._swaps = Counter("oddlog_model_swaps", "Times that another version became champion here.")
         self._models_refused = Counter("oddlog_models_refused", "Model versions that failed their check.", ["version"])
@@ -41,6 +42,10 @@ class ServiceMetrics(Observer):
         """A batch was scored."""
         self._events.labels(scores.model_version).inc(len(scores.score))
         self._anomalies.labels(scores.model_version).inc(int(scores.is_anomaly.sum()))
+
+    def explained(self, scores: Scores) -> None:
+        """A batch was explained on demand."""
+        self._explained.labels(scores.model_version).inc(len(scores.score))
 
     def request_refused(self, status: int) -> None:
         """A request was answered with a refusal."""

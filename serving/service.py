@@ -42,7 +42,7 @@ def _settings() -> Settings:
 
 SETTINGS = _settings()
 
-app = make_app()
+app = make_app(keyed=SETTINGS.serve.api_key is not None)
 
 
 @bentoml.asgi_app(app)
@@ -50,8 +50,8 @@ app = make_app()
 class OddlogScorer:
     """Scores log events with the champion of the registry, and follows it.
 
-    `/v1/score` takes feature matrices (Arrow IPC or JSON), `/v1/score/lines` raw log lines, `/v1/models` tells
-    what is served; `/readyz` answers 200 once a model is warm, `/livez` always.
+    `/v1/score` takes feature matrices (Arrow IPC or JSON), `/v1/score/lines` raw log lines, `/v1/explain` says why,
+    `/v1/models` what is served; `/readyz` answers 200 once a model is warm, `/livez` always.
     """
 
     def __init__(self) -> None:

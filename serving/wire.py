@@ -22,6 +22,9 @@ from serving.refusal import Refusal, columns_that_differ
 ARROW = "application/vnd.apache.arrow.stream"
 """Media type of an Arrow IPC stream."""
 
+SCHEMA_BYTES = 262_144
+"""Largest schema that is read: some 3,000 columns, named one by one in a refusal."""
+
 METADATA = ("model_name", "model_version", "baseline_digest", "threshold", "threshold_version", "champion")
 """Keys of an answer's schema metadata; `champion` is the version that is champion now, "" for none."""
 
@@ -86,6 +89,13 @@ def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[
         raise _not_arrow("the body is empty") from None
     if first.type != "schema":
         raise _not_arrow(f"the stream begins with a {first.type}")
+    if first.metadata.size > SCHEMA_BYTES:  # reading a million columns takes seconds
+        raise Refusal(
+            422,
+            f"a schema of {first.metadata.size:,} bytes",
+            expected=f"one float32 column each of {', '.join(names)}",
+            mend="GET /v1/schema lists the features and what they mean",
+        )
     schema = pa.ipc.read_schema(first)
     if (differ := columns_that_differ(schema.names, names)) is not None:
         raise Refusal(

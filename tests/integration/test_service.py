@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,9 +16,10 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 import pytest
+from typer.testing import Result
 
 from oddlog.connectors.by_url import open_registry
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, Registry
+from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.model import Model
@@ -30,6 +32,7 @@ from serving.scorers import open_scorer
 from tests.children import mlflow_server, running
 from tests.small_model import small_model
 from tests.small_registry import register, registry_in
+from tests.verbs import run_verb
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -77,7 +80,7 @@ class House:
         registry.set_alias(CHAMPION, version)
 
     def reset(self) -> None:
-        for alias in (CHAMPION, PREVIOUS):
+        for alias in (CHAMPION, PREVIOUS, CHALLENGER):
             self.registry.delete_alias(alias)
         shutil.rmtree(self.settings.registry.cache_dir, ignore_errors=True)
 
@@ -303,6 +306,33 @@ def test_a_scorer_in_process_follows_the_same_registry(house: House) -> None:
     with pytest.raises(ScorerError, match="holds no version '9'"):
         scorer.baseline("9")
     scorer.close()
+
+
+def test_the_challenger_is_set_checked_and_taken_away(house: House) -> None:
+    house.promote("1")
+    registry = ["--registry", house.settings.registry.url]
+
+    def challenger(*arguments: str) -> Result:
+        return run_verb("models", "challenger", *arguments, *registry)
+
+    assert json.loads(challenger("2", "--json").stdout) == {"challenger": "2", "before": None}
+    scorer = open_scorer(house.settings.model_copy(update={"scorer": ScorerSettings(url="local:")}))
+    assert scorer.challenger() == "2"
+    scorer.close()
+    for arguments, code, said in [
+        (["1"], 2, "version 1 is the champion"),
+        (["3"], 2, "digest"),  # the broken one
+        (["9"], 2, "holds no version '9'"),
+        ([], 2, "no version"),
+        (["2", "--none"], 2, "a version and --none"),
+    ]:
+        refused = challenger(*arguments)
+        assert (refused.exit_code, said in refused.stderr) == (code, True), refused.stderr
+        assert house.registry.by_alias(CHALLENGER) is not None, "a refusal changes nothing"
+    assert run_verb("models", *registry, "challenger", "--none").exit_code == 2, "a flag that would not be heeded"
+    assert "no version is challenger (before: 2)" in challenger("--none").stdout
+    assert house.registry.by_alias(CHALLENGER) is None
+    assert challenger("--none").exit_code == 0
 
 
 def test_a_service_that_is_away_is_unavailable(house: House) -> None:

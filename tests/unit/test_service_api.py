@@ -7,31 +7,25 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
-import httpx
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
-from fastapi import FastAPI
 
-from oddlog.connectors.by_url import open_registry
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES, feature_digest
 from oddlog.scoring.model import Model
-from oddlog.scoring.shelf import ModelShelf
-from oddlog.settings import RegistrySettings, ServeSettings
 from oddlog.simulation.traffic import simulate
-from serving.api import make_app
 from serving.backend import Backend
-from serving.follow import AliasFollower
-from serving.metrics import service_metrics
 from serving.wire import ARROW, METADATA, decode_scores, encode_matrix
+from tests.service_in_process import Client, empty_backend
 from tests.small_model import small_model
 
 NAMES = list(FEATURE_NAMES)
@@ -51,39 +45,11 @@ def model(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> Model
 @pytest.fixture
 def backend(model: Model, tmp_path: Path) -> Backend:
     """A service that holds the model as champion 2 and as previous 1; its registry knows no others."""
-    empty = empty_backend(tmp_path)
+    empty = empty_backend(tmp_path, explain_rows=100)
     for version in ("1", "2"):
         empty.shelf.hold(version, model)
     empty.shelf.set_champion("2")
     return empty
-
-
-def empty_backend(folder: Path) -> Backend:
-    settings = RegistrySettings(url=f"sqlite:///{folder}/none.db", cache_dir=folder / "cache")
-    shelf = ModelShelf(settings.model)
-    follower = AliasFollower(settings, shelf, registry=lambda: open_registry(settings))
-    serve = ServeSettings(max_rows=2_000, max_bytes=400_000)
-    return Backend(serve, shelf, follower, service_metrics())
-
-
-class Client:
-    """Requests to the application, one at a time, without a server."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.app: FastAPI = make_app()
-        self.app.state.backend = backend
-
-    def __call__(self, method: str, path: str, **how: Any) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-                return await client.request(method, path, **how)
-
-        return anyio.run(ask)
-
-    def post(self, path: str, content: Any, media: str | None, **how: Any) -> httpx.Response:
-        headers = {**({} if media is None else {"content-type": media}), **how.pop("headers", {})}
-        return self("POST", path, content=content, headers=headers, **how)
 
 
 @pytest.fixture
@@ -150,6 +116,11 @@ RIGHT = {"columns": NAMES, "rows": [[0.0] * 16]}
         ("/v1/score?version=9", encode_matrix(matrix(1), NAMES), ARROW, 404, "no version '9'"),
         ("/v1/score?version=", encode_matrix(matrix(1), NAMES), ARROW, 404, "no version ''"),
         ("/v1/score", orjson.dumps({**RIGHT, "version": "x" * 5_000}), "application/json", 404, "no version"),
+        ("/v1/score?verison=1", encode_matrix(matrix(1), NAMES), ARROW, 422, "'verison'"),
+        ("/v1/score?version=1&version=2", encode_matrix(matrix(1), NAMES), ARROW, 422, "twice"),
+        ("/v1/score?version=2", orjson.dumps({**RIGHT, "version": "1"}), "application/json", 422, "in the query"),
+        ("/v1/explain", encode_matrix(matrix(101), NAMES), ARROW, 413, "101 rows to explain"),
+        ("/v1/explain/lines", b"\n" * 101, "text/plain", 413, "101 rows to explain"),
         ("/v1/score/lines", b"x", "application/octet-stream", 415, "octet-stream"),
         ("/v1/score/lines", b"[]", "application/json", 422, "a list"),
         ("/v1/score/lines", b"\n" * 2_001, "text/plain", 413, "2,001 rows"),
@@ -177,6 +148,20 @@ def test_a_compressed_body_is_refused(client: Client) -> None:
     answer = client.post("/v1/score", b"\x1f\x8b", ARROW, headers={"content-encoding": "gzip"})
     assert answer.status_code == 415
     assert "gzip" in answer.json()["found"]
+
+
+def test_a_million_columns_are_a_mistake_like_any_other(backend: Backend) -> None:
+    """By Arrow and by JSON: refused in a few words, whether by size or by name."""
+    ask = Client(replace(backend, settings=backend.settings.model_copy(update={"max_bytes": 200_000_000})))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([pa.field("column", pa.float32())] * 1_000_000)):
+        pass
+    names = b",".join(b'"c%d"' % number for number in range(1_000_000))
+    as_json = b'{"columns": [' + names + b'], "rows": []}'
+    for body, media in ((bytes(sink.getvalue()), ARROW), (as_json, "application/json")):
+        answer = ask.post("/v1/score", body, media)
+        assert answer.status_code in {413, 422}, answer.text[:300]
+        assert len(answer.text) < 5_000
 
 
 def test_a_body_that_never_ends_is_refused(client: Client) -> None:
@@ -301,6 +286,8 @@ def test_the_service_is_found_and_tells_its_makers_nothing(python: list[str], tm
     done = subprocess.run([*python, script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
+        "/v1/explain",
+        "/v1/explain/lines",
         "/v1/models",
         "/v1/models/{version}/baseline",
         "/v1/models/{version}/card",

@@ -1,0 +1,22 @@
+"""Reasons on demand, for every row of a matrix: an anomaly has its own already, the rest is explained when asked for.
+
+What a reason is, and how it is chosen, is in oddlog/scoring/explanation.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from oddlog.scoring.explanation import explain
+from oddlog.scoring.scorer import Scores
+from oddlog.scoring.shelf import Held
+
+
+def with_reasons(scores: Scores, held: Held, features: npt.NDArray[np.float32]) -> Scores:
+    """`scores` of a matrix [n, d] with reasons for each of its rows; its columns are in the order of the model."""
+    card = held.model.card
+    found = explain(features, held.model.contributions(features), card.feature_names, card.typical)
+    return replace(scores, reasons=dict(enumerate(found)))
