@@ -75,6 +75,11 @@ class Generation:
             self.prefix_length, self.prefix_digest = len(prefix), digest(prefix)
 
 
+def topic_of(path: Path) -> str:
+    """What a file's events have for a topic: its name, of which bytes that are no UTF-8 are replaced."""
+    return os.fsencode(path.name).decode(errors="replace")
+
+
 def recent(fd: int, offset: int) -> bytes:
     """The RECENT_BYTES before an offset."""
     begin = max(0, offset - RECENT_BYTES)
@@ -182,7 +187,7 @@ def remembered(folder: Path, group: str, path: Path) -> list[Generation]:
 
 
 def _file(folder: Path, group: str, path: Path) -> Path:
-    key = digest(f"{group}\0{path}".encode())[:16]
+    key = digest(group.encode() + b"\0" + os.fsencode(path))[:16]
     return folder / f"{path.name}-{key}.json"
 
 

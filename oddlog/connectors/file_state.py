@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from oddlog.connectors.file_place import remembered
+from oddlog.connectors.file_place import remembered, topic_of
 from oddlog.connectors.files import path_of
 from oddlog.connectors.source import PartitionState
 from oddlog.errors import SourceError
@@ -33,6 +33,6 @@ def file_state(settings: SourceSettings) -> list[PartitionState]:
         ) from error
     generations = remembered(settings.state_dir, settings.group, path)
     if not generations:
-        return [PartitionState(Partition("", path.name, 0), 0, size, None)]
+        return [PartitionState(Partition("", topic_of(path), 0), 0, size, None)]
     newest = generations[-1]
-    return [PartitionState(Partition(newest.name, path.name, 0), 0, size, newest.committed)]
+    return [PartitionState(Partition(newest.name, topic_of(path), 0), 0, size, newest.committed)]

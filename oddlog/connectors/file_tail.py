@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from oddlog.connectors.file_place import PREFIX_BYTES, Generation, Key, digest, recent
+from oddlog.connectors.file_place import PREFIX_BYTES, Generation, Key, digest, recent, topic_of
 from oddlog.connectors.file_rotation import find
 from oddlog.events.record import Partition, Records
 
@@ -26,7 +26,7 @@ class Tail:
     """One generation that is open: where we are in its file."""
 
     def __init__(self, path: Path, generation: Generation, fd: int) -> None:
-        self.partition = Partition(generation.name, path.name, 0)
+        self.partition = Partition(generation.name, topic_of(path), 0)
         self.generation = generation
         self.started = False
         self.final = False

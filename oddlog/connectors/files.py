@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from oddlog.connectors.file_place import Generation, Place
+from oddlog.connectors.file_place import Generation, Place, topic_of
 from oddlog.connectors.file_rotation import COMPRESSED, compressed_since, find, open_regular, unseen
 from oddlog.connectors.file_tail import (
     CHUNK_BYTES,
@@ -32,6 +32,7 @@ from oddlog.connectors.file_tail import (
 )
 from oddlog.connectors.source import Poll
 from oddlog.errors import SourceEpochError, SourceError, UsageError
+from oddlog.events.printable import printable
 from oddlog.events.record import Partition, Records
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """How often a file is looked at that has nothing new."""
+TELL_SECONDS = 60.0
+"""How often it is logged that a file is not there."""
 LATE_NS = 60 * 10**9
 """A rotated file is watched until its successor was written to so much later: writers close it late."""
 REPLAY_RECORDS = 8_192
@@ -52,8 +55,15 @@ class FileSource:
     def __init__(self, settings: SourceSettings) -> None:
         """Raises UsageError for a path that cannot be tailed, SourceError when another process has the place."""
         self._path = path_of(settings.url)
+        if not self._path.parent.is_dir():
+            raise UsageError(
+                f"there is no folder {printable(str(self._path.parent))}, in which the log file is to be",
+                expected="an existing folder; the file itself may come later",
+                mend="correct --source or ODDLOG_SOURCE__URL, or make the folder",
+            )
         self._place = Place(settings.state_dir, settings.group, self._path)
         self._tails: list[Tail] = []
+        self._told_missing = float("-inf")
 
     def poll(self, max_records: int, timeout: float) -> Poll:
         """Up to `max_records` records; waits at most `timeout` seconds for the first of them.
@@ -64,6 +74,8 @@ class FileSource:
             with self._failing("reading"):
                 assigned, revoked = self._look()
                 records = self._read(max_records)
+            if not self._tails:
+                self._tell_missing()
             left = deadline - time.monotonic()
             if len(records) or assigned or revoked or left <= 0:
                 return Poll(records, assigned, revoked)
@@ -197,6 +209,12 @@ class FileSource:
         fd = self._fresh_file()
         return [] if fd is None else [self._begin(fd)]
 
+    def _tell_missing(self) -> None:
+        """Log, at once and then now and again, that nothing can be read where the file is not there."""
+        if time.monotonic() - self._told_missing >= TELL_SECONDS and not self._path.exists():
+            self._told_missing = time.monotonic()
+            log.warning("there is no file %s (yet): waiting for it", printable(str(self._path)))
+
     def _finished(self, generation: Generation) -> bool:
         """Whether a generation that has a successor needs no more reading: its file has not grown since."""
         if generation.end is None or (generation.committed or 0) < generation.end:
@@ -294,7 +312,7 @@ class FileSource:
 
     def _generation(self, partition: Partition) -> Generation:
         generation = self._place.by_name(partition.epoch)
-        if generation is None or partition.topic != self._path.name:
+        if generation is None or partition.topic != topic_of(self._path):
             raise SourceEpochError(
                 f"there is no generation {partition.epoch} of {partition.topic} in the place of {self._path}",
                 expected=f"one of {', '.join(each.name for each in self._place.generations[-5:]) or '(none yet)'}",
@@ -319,7 +337,8 @@ def path_of(url: str) -> Path:
     >>> path_of("file:///var/log/nginx/access.log")
     PosixPath('/var/log/nginx/access.log')
     """
-    path = Path(unquote(url.removeprefix("file://").removeprefix("localhost")))
+    # The bytes that a path has, be they UTF-8 or not.
+    path = Path(unquote(url.removeprefix("file://").removeprefix("localhost"), errors="surrogateescape"))
     if not path.is_absolute():
         raise UsageError(
             f"source URL {url!r} has no absolute path",

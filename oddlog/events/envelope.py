@@ -16,7 +16,7 @@ def envelope(
     host: str | None = None,
     truth: str | None = None,
 ) -> bytes:
-    """One line in Filebeat's envelope. Bytes that are no UTF-8 are replaced, as Filebeat does.
+    """One line in Filebeat's envelope. Bytes that are no UTF-8, in `path` too, are replaced, as Filebeat does.
 
     `at` is the time of reading (with zone), `offset` where the line begins in the file `path`, in bytes,
     `truth` a label for evaluation.
@@ -29,7 +29,8 @@ def envelope(
     document: dict[str, object] = {"@timestamp": moment, "message": text.rstrip("\r\n")}
     log: dict[str, object] = {}
     if path is not None:
-        log["file"] = {"path": path}
+        # A name of bytes that are no UTF-8, as Python has it, is no text that JSON can hold.
+        log["file"] = {"path": path.encode(errors="surrogateescape").decode(errors="replace")}
     if offset is not None:
         log["offset"] = offset
     if log:

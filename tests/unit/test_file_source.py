@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 
+from oddlog.connectors import files
 from oddlog.connectors.files import FileSource
+from oddlog.connectors.shipping import ship
 from oddlog.errors import SourceEpochError, SourceError, UsageError
 from oddlog.events.record import Partition
 from oddlog.settings import SourceSettings
@@ -152,3 +156,53 @@ def test_compressed_files_are_refused_with_the_way_to_read_them(tmp_path: Path, 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no regular file"):
         FileSource(SourceSettings(url=f"file://{tmp_path}", state_dir=tmp_path / "places"))
+
+
+def test_a_path_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder") as caught:
+        FileSource(SourceSettings(url=f"file://{tmp_path}/nowhere/access.log", state_dir=tmp_path / "places"))
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "places").exists()
+
+
+def test_it_is_said_once_a_minute_that_a_file_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "access.log"
+    source = FileSource(SourceSettings(url=path.as_uri(), state_dir=tmp_path / "places"))
+    try:
+        for _ in range(3):
+            assert not source.poll(10, 0).assigned
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert str(path) in caplog.text
+        monkeypatch.setattr(files, "TELL_SECONDS", 0.0)
+        source.poll(10, 0)
+        assert len(caplog.records) == 2
+        path.write_bytes(b"a line that has")  # the file is there, which is waited for no more; its line is not
+        source.poll(10, 0)
+        assert len(caplog.records) == 2
+        path.write_bytes(b"a line that has an end\n")
+        assert source.poll(10, 0).assigned
+    finally:
+        source.close()
+
+
+def test_the_name_of_a_log_need_be_no_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.log"))
+    try:
+        path.write_bytes(b"one\ntwo\n")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    source = FileSource(SourceSettings(url=path.as_uri(), state_dir=tmp_path / "places"))
+    try:
+        (partition,) = source.poll(10, 0).assigned
+        assert partition.topic == "caf\ufffd.log"
+        source.start(partition)
+        records = source.poll(10, 0).records
+        assert records.value == [b"one", b"two"]
+        source.commit(records.next_offset)
+    finally:
+        source.close()
+    shipped = tmp_path / "envelopes.json"
+    assert ship([b"one\n"], shipped.as_uri(), labels=None, path=str(path)) == 1
+    assert orjson.loads(shipped.read_bytes())["log"]["file"]["path"] == f"{tmp_path}/caf\ufffd.log"
