@@ -11,19 +11,18 @@ processes share this machine: the table tells how much of its cores they had, an
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import cpu_seconds, machine, one_line
+from benchmarks.machine import cpu_seconds, machine
 from benchmarks.place import ENRICH, Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
+from benchmarks.tables import publish
 from benchmarks.traffic import PARTITIONS, produce, traffic
 
-RESULTS = Path("benchmarks/results/two_consumers.json")
 FROM, TO = 0.3, 0.95
 STALLED_SECONDS = 180.0
 PROCESSES = ("consumers", "scorer", "kafka", "elasticsearch")
@@ -38,12 +37,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of the scorer")
     parser.add_argument("--model", default="surprise")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument(
+        "--json", type=Path, help="where the figures go; default: benchmarks/results/two_consumers.json"
+    )
     given = parser.parse_args()
     say = told_by_the_clock()
     end_when_asked()
     about = machine()
-    print(one_line(about))
     made = traffic(given.seed, 20_000, given.records)
     runs: list[dict[str, Any]] = []
     with place(made.fitted, [given.model], say, workers=given.workers) as where:
@@ -59,10 +59,7 @@ def main() -> None:
                 if number >= 0:
                     runs.append(one)
     document = {"machine": about, "workers": given.workers, "runs": runs}
-    print(f"\n{table(document)}")
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(document, indent=2) + "\n")
-    say(f"written to {given.json}")
+    publish("two_consumers", about, document, [table(document)], given.json)
 
 
 def run(where: Place, topic: str, prefix: str, count: int, records: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ everywhere; what is left runs, or waits for a core or for the interpreter's lock
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import subprocess
 import time
@@ -20,13 +19,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import cpu_seconds, machine, one_line
+from benchmarks.machine import cpu_seconds, machine
 from benchmarks.place import ENRICH, Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
+from benchmarks.tables import FOLDER, publish
 from benchmarks.tools import PY_SPY, NoEnvironment, environment_with
 from benchmarks.traffic import produce, traffic
 
-RESULTS = Path("benchmarks/results/where_time_goes.json")
 STALLED_SECONDS = 180.0
 
 STAGES = (
@@ -88,7 +87,9 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--model", default="surprise")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument(
+        "--json", type=Path, help="where the figures go; default: benchmarks/results/where_time_goes.json"
+    )
     given = parser.parse_args()
     say = told_by_the_clock()
     end_when_asked()
@@ -97,9 +98,8 @@ def main() -> None:
     except NoEnvironment as error:
         raise SystemExit(f"no py-spy: {error}") from None
     about = machine()
-    print(one_line(about))
     made = traffic(given.seed, 20_000, given.records)
-    raw = given.json.absolute().with_suffix(".raw")
+    raw = (given.json or FOLDER / "where_time_goes.json").absolute().with_suffix(".raw")
     raw.parent.mkdir(parents=True, exist_ok=True)
     with place(made.fitted, [given.model], say) as where:
         topic = f"{where.name}-traffic"
@@ -110,10 +110,9 @@ def main() -> None:
             say(f"{'looked at' if watched else 'warming up'}: {measured['rate']:,.0f} events/s")
     with raw.open() as lines:
         samples = by_stage(lines)
-    document = {"machine": about, **measured, "samples": dict(samples)}
-    print(f"\n{table(document)}")
-    given.json.write_text(json.dumps(document, indent=2) + "\n")
-    say(f"written to {given.json}; the stacks are in {raw}")
+    document = {**measured, "samples": dict(samples)}
+    publish("where_time_goes", about, document, [table(document)], given.json)
+    say(f"the stacks are in {raw}")
 
 
 def run(where: Place, topic: str, prefix: str, records: int, spy: Path | None, raw: Path) -> dict[str, Any]:

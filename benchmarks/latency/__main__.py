@@ -11,7 +11,6 @@ Producer, servers, scorer and consumer share the machine. Exit code 1 when a doc
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,14 +20,14 @@ from typing import Any
 import numpy as np
 from kafka import KafkaProducer
 
-from benchmarks.machine import machine, one_line
+from benchmarks.machine import machine
 from benchmarks.place import Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
+from benchmarks.tables import publish
 from benchmarks.traffic import PARTITIONS, envelopes, traffic
 from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.settings import SourceSettings
 
-RESULTS = Path("benchmarks/results/latency.json")
 WARM_SECONDS = 10.0
 """Of traffic that is sent before and not counted."""
 QUANTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
@@ -45,12 +44,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--models", default="surprise,iforest", help="one after the other")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument("--json", type=Path, help="where the figures go; default: benchmarks/results/latency.json")
     given = parser.parse_args()
     say = told_by_the_clock()
     end_when_asked()
     about = machine()
-    print(one_line(about))
     count = round(given.rate * (given.seconds + WARM_SECONDS))
     made = traffic(given.seed, 20_000, count)
     models = given.models.split(",")
@@ -60,11 +58,8 @@ def main() -> None:
             where.promote(model)
             say(f"{model}: {given.rate:,.0f} events/s for {given.seconds:g} s")
             found[model] = measure(where, model, made.consumed, given.rate)
-    document = {"machine": about, "rate": given.rate, "seconds": given.seconds, "models": found}
-    print(f"\n{table(document)}")
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(document, indent=2) + "\n")
-    say(f"written to {given.json}")
+    document = {"rate": given.rate, "seconds": given.seconds, "models": found}
+    publish("latency", about, document, [table(document)], given.json)
     raise SystemExit(1 if any(one["missing"] for one in found.values()) else 0)
 
 
@@ -84,7 +79,8 @@ def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict
             still_running(process, log)
             time.sleep(0.2)
     where.remove_indices(prefix)
-    measured = {at: moment for at, moment in sent.items() if moment >= min(sent.values()) + WARM_SECONDS}
+    warm = min(sent.values()) + WARM_SECONDS
+    measured = {at: moment for at, moment in sent.items() if moment >= warm}
     taken = np.array([acknowledged[at] - moment for at, moment in measured.items() if at in acknowledged]) * 1e3
     with notes.open() as batches:
         sizes = [line.count(":") for line in batches]

@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.machine import machine, one_line
+from benchmarks.machine import machine
 from benchmarks.place import Place, Say, place
 from benchmarks.program import end_when_asked, told_by_the_clock
+from benchmarks.tables import publish
 from benchmarks.throughput import sides
 from benchmarks.throughput.quix_features import tables_of
 from benchmarks.throughput.report import as_document, tables
@@ -28,7 +29,6 @@ from benchmarks.tools import QUIX, NoEnvironment, environment_with
 from benchmarks.traffic import produce, traffic
 from serving.client import HttpScorer
 
-RESULTS = Path("benchmarks/results/throughput.json")
 SIDES = ("product", "constant", "bare", "naive", "quix")
 MODELS = ("surprise", "iforest")
 
@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)}, with commas between")
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument("--json", type=Path, help="where the figures go; default: benchmarks/results/throughput.json")
     return parser.parse_args()
 
 
@@ -56,7 +56,6 @@ def main() -> None:
     say = told_by_the_clock()
     end_when_asked()
     about = machine()
-    print(one_line(about))
     made = traffic(given.seed, given.fitted, given.records)
     models = given.models.split(",")
     left_out: dict[str, str] = {}
@@ -73,12 +72,8 @@ def main() -> None:
         _write_tables(where)
         found = list(_measure(where, chosen, topics, models, given.rounds, given.warm_up, say))
     document = as_document(found, {"machine": about, "left_out": left_out, "seconds": time.monotonic() - begun})
-    print(f"\n{tables(document)}")
-    for name, reason in left_out.items():
-        print(f"\nWithout {name}: {reason}")
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(document, indent=2) + "\n")
-    say(f"written to {given.json}")
+    shown = [tables(document), *(f"Without {name}: {reason}" for name, reason in left_out.items())]
+    publish("throughput", about, document, shown, given.json)
     problems = [f"{one.side} ({one.model}): {problem}" for one in found for problem in one.problems]
     for problem in problems:
         print(problem, file=sys.stderr)
