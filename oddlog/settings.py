@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -67,7 +67,9 @@ class SourceSettings(_Group):
     """`kafka://host:port[,host:port]/topic`, or `file:///path/to/access.log` (tailed, rotation survived)."""
     group: str = "oddlog-enrich"
     """Kafka consumer group; for files, the name under which the place is remembered."""
-    epoch: str = Field(default="e1", pattern=r"^[a-z0-9][a-z0-9_.]{0,31}$")
+    epoch: str = _text(
+        "e1", r"^[a-z0-9][a-z0-9_.]{0,31}$", "1 to 32 of a-z 0-9 _ . with a letter or digit first, as in e2"
+    )
     """First part of every document id. Change it when a topic was deleted and made anew: offsets start again."""
     state_dir: Path = Path("mlruns/places")
     """Where file sources remember how far they have read."""
@@ -92,7 +94,7 @@ class StoreSettings(_Group):
 
     url: str = "sqlite:///mlruns/oddlog.sqlite"
     """`http(s)://elasticsearch:9200`, or `sqlite:///path` (relative with three slashes, absolute with four)."""
-    prefix: str = Field(default="oddlog", pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    prefix: str = _text("oddlog", r"^[a-z][a-z0-9_]{0,62}$", "1 to 63 of a-z 0-9 _ with a letter first, as in oddlog")
     """First part of every index name: `<prefix>-events-YYYY.MM.DD`, `<prefix>-dead`, `<prefix>-drift`, ..."""
     username: str | None = None
     """Elasticsearch user."""
@@ -215,7 +217,7 @@ class TrainSettings(_Group):
 
     algorithm: Literal["iforest", "autoencoder", "surprise"] = "iforest"
     """Which detector."""
-    budget: str = Field(default="20/day", pattern=r"^\d+(\.\d+)?/day$")
+    budget: str = _text("20/day", r"^\d+(\.\d+)?/day$", "a number of alerts, and /day: as in 20/day")
     """Alerts, distinct (client, hour), that the owner wants to see."""
     fit_share: float = Field(default=0.7, gt=0.1, lt=0.95)
     """Share of the events, oldest first, that baseline and detector are fitted on; the rest calibrates."""
@@ -379,7 +381,22 @@ def _unusable(error: ValidationError) -> UsageError:
         return UsageError(f"there is no setting {where}", expected=f"one of {', '.join(known)}", mend=mend)
     hidden = len(first["loc"]) == 1 or "password" in where or "key" in where
     found = "" if hidden else f" (found {without_credentials(repr(first.get('input')))})"
+    if first["type"] == "string_pattern_mismatch" and (expected := _in_words(first["loc"])):
+        found = without_credentials(repr(first["input"]))
+        return UsageError(f"setting {where} is {found}", expected=expected, mend=mend)
     return UsageError(f"setting {where}: {first['msg']}{found}", mend=mend)
+
+
+def _in_words(place: Sequence[int | str]) -> str | None:
+    """What the text of a field looks like, where it says so."""
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for part in place[:-1]:
+        group = fields.get(str(part))
+        if group is None or not isinstance(group.annotation, type):
+            return None
+        fields = _fields(group.annotation)
+    extra = fields[str(place[-1])].json_schema_extra if str(place[-1]) in fields else None
+    return str(extra[_IN_WORDS]) if isinstance(extra, dict) and _IN_WORDS in extra else None
 
 
 def _known_variable(name: str) -> bool:

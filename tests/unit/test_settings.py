@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,22 @@ def test_a_wrong_file_says_what_is_wrong(content: str, named: str) -> None:
     with pytest.raises(UsageError) as caught:
         load()
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "found", "expected"),
+    [
+        ({"train": {"budget": "5"}}, "setting train.budget is '5'", "as in 20/day"),
+        ({"store": {"prefix": "Mine"}}, "setting store.prefix is 'Mine'", "as in oddlog"),
+        ({"source": {"epoch": "e-2"}}, "setting source.epoch is 'e-2'", "as in e2"),
+    ],
+)
+def test_what_a_text_should_look_like_is_said_in_words(flags: dict[str, Any], found: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(flags)
+    assert caught.value.found == found
+    assert expected in str(caught.value.expected)
+    assert "pattern" not in str(caught.value)
 
 
 def test_a_misspelt_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
