@@ -18,7 +18,7 @@ NESTED = 3  # envelopes in envelopes that are opened: a line that is JSON, in JS
 SHOWN, SHOWN_END = 160, 50  # characters of a misfit that its reason shows, and how many of them from its end
 
 _SPACE = " \t\r\n\f\v\ufeff"  # a byte order mark counts as nothing
-_NO_LINE = ("", "{")  # beginnings of what is no log line: nothing, or JSON
+_NO_LINE = frozenset({"", "{"})  # beginnings of what is no log line: nothing, or JSON
 
 RUN = 256
 """Records that are taken together for nearly certain envelopes; where one is none, they are looked at one by one."""
@@ -117,11 +117,11 @@ def tell_apart(values: Sequence[bytes | None]) -> Sorted:
 def _take_plain(found: Sorted, first: int, values: Sequence[bytes | None]) -> bool:
     """Take records that are all plain envelopes around a line; else take none of them and say so."""
     try:
-        plains = [_decode_plain(value) for value in values]  # type: ignore[arg-type]
+        plains = list(map(_decode_plain, values))  # type: ignore[arg-type]
     except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError):
         return False
     lines = [plain.message.strip(_SPACE) for plain in plains]
-    if any(line[:1] in _NO_LINE for line in lines):
+    if not _NO_LINE.isdisjoint({line[:1] for line in lines}):
         return False
     found.line_rows.extend(range(first, first + len(lines)))
     found.lines += lines
