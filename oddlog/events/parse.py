@@ -187,8 +187,10 @@ def _say(milliseconds: int) -> str:
 
 
 def _dead(dead: dict[int, tuple[str, str]], values: Sequence[bytes | None], positions: pl.DataFrame) -> pl.DataFrame:
+    if not dead:
+        return pl.DataFrame(schema=DEAD_SCHEMA)
     rows = sorted(dead)
-    placed = positions[rows] if rows else positions.clear()
+    placed = positions[rows]
     return pl.DataFrame(
         {
             **placed.to_dict(),
