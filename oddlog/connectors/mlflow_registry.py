@@ -126,9 +126,10 @@ class MlflowRegistry:
 
     def set_threshold(self, version: str, threshold: Threshold) -> None:
         tags = self._find(version).tags
-        history = json.loads(tags.get(HISTORY_TAG, "[]"))
-        if THRESHOLD_TAG in tags:
-            history.append(json.loads(tags[THRESHOLD_TAG]))
+        history = _history_of(version, tags)
+        with contextlib.suppress(RegistryError):  # what is no threshold gives way, and was in force at no time
+            if (before := _threshold_of(version, tags)) is not None:
+                history.append(before.model_dump(mode="json"))
         # History first: a crash in between leaves an entry too many, never a threshold that nobody knows of.
         self.set_tags(
             version,
@@ -167,16 +168,6 @@ class MlflowRegistry:
     def _entity(self, entity: Any, aliases: list[str]) -> ModelVersion:
         tags = dict(entity.tags)
         version = str(entity.version)
-        threshold = None
-        if (text := tags.get(THRESHOLD_TAG)) is not None:
-            try:
-                threshold = Threshold.model_validate_json(text)
-            except ValidationError as error:
-                raise RegistryError(
-                    f"the tag {THRESHOLD_TAG!r} of version {version} is no threshold: {text[:200]}",
-                    expected="JSON with " + ", ".join(Threshold.model_fields),
-                    mend="remove the tag, or write the last good one of the tag " + HISTORY_TAG,
-                ) from error
         return ModelVersion(
             name=self._name,
             version=version,
@@ -185,7 +176,7 @@ class MlflowRegistry:
             created_ms=int(entity.creation_timestamp),
             aliases=tuple(sorted(aliases)),
             tags=tags,
-            threshold=threshold,
+            threshold=_threshold_of(version, tags),
         )
 
     def _flatten(self, raw: Path, flat: Path, version: str) -> None:
@@ -200,6 +191,39 @@ class MlflowRegistry:
             )
         for name in ARTIFACT_FILES:
             shutil.move(present[name], flat / name)
+
+
+def _threshold_of(version: str, tags: Mapping[str, str]) -> Threshold | None:
+    """The threshold in the tags of a version. Raises RegistryError for a tag that somebody broke."""
+    if (text := tags.get(THRESHOLD_TAG)) is None:
+        return None
+    try:
+        return Threshold.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise RegistryError(
+            f"the tag {THRESHOLD_TAG!r} of version {version} is no threshold ({where}: {first['msg']}): {text[:200]}",
+            expected="JSON with " + ", ".join(Threshold.model_fields),
+            mend=f"on the page of version {version} in MLflow write the last entry of the tag {HISTORY_TAG}, or delete "
+            f"{THRESHOLD_TAG}: then the threshold that the model was made with is in force",
+        ) from error
+
+
+def _history_of(version: str, tags: Mapping[str, str]) -> list[Any]:
+    """The earlier thresholds of a version. Raises RegistryError for a tag that somebody broke."""
+    text = tags.get(HISTORY_TAG, "[]")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise RegistryError(
+            f"the tag {HISTORY_TAG!r} of version {version} is no list of thresholds: {text[:200]}",
+            expected="a JSON list",
+            mend=f"on the page of version {version} in MLflow correct the tag {HISTORY_TAG}, or delete it",
+        )
+    return found
 
 
 def _move_into_place(fresh: Path, target: Path) -> Path:

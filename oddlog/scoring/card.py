@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Algorithm = Literal["iforest", "autoencoder", "surprise"]
 
@@ -14,7 +14,11 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Threshold(_Frozen):
+class _Finite(_Frozen):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Threshold(_Finite):
     """A score at or above `value` is an anomaly. Lives apart from the model: a JSON tag on its version."""
 
     value: float
@@ -24,8 +28,8 @@ class Threshold(_Frozen):
     """Alerts, distinct (client, hour), that the owner wants to see a day."""
     expected_per_day: float
     """Alerts a day that this threshold gave on the period it was learnt from."""
-    since: dt.datetime
-    until: dt.datetime
+    since: AwareDatetime
+    until: AwareDatetime
     """The period it was learnt from: later than the one the model was fitted on."""
 
 

@@ -258,9 +258,21 @@ def test_a_threshold_is_replaced_and_earlier_ones_are_kept(settings: RegistrySet
 def test_a_broken_threshold_tag_is_told(settings: RegistrySettings, tmp_path: Path) -> None:
     registry = open_registry(settings)
     train_once(settings, tmp_path)
-    registry.set_tags("1", {"oddlog.threshold": '{"value": "high"}'})
-    with pytest.raises(RegistryError, match=r"oddlog\.threshold.*is no threshold"):
-        registry.version("1")
+    good = threshold(2.5, "2").model_dump_json()
+    for broken in ('{"value": "high"}', "2.5", "", good.replace("2.5", "NaN", 1), good.replace("Z", "")):
+        registry.set_tags("1", {"oddlog.threshold": broken})
+        for read in (lambda: registry.version("1"), registry.versions):
+            with pytest.raises(RegistryError, match=r"oddlog\.threshold.*is no threshold") as caught:
+                read()
+            assert "delete oddlog.threshold" in str(caught.value.mend)
+    registry.set_threshold("1", threshold(2.5, "2"))  # gives way, and is no part of the history
+    found = registry.version("1")
+    assert found.threshold == threshold(2.5, "2")
+    assert json.loads(found.tags[HISTORY_TAG]) == []
+    registry.set_tags("1", {HISTORY_TAG: "none"})
+    with pytest.raises(RegistryError, match=r"no list of thresholds"):
+        registry.set_threshold("1", threshold(3.5, "3"))
+    assert registry.version("1").threshold == threshold(2.5, "2")
 
 
 def test_a_version_that_is_no_artifact_of_ours_is_refused(settings: RegistrySettings, tmp_path: Path) -> None:
