@@ -66,7 +66,9 @@ class Lane:
         """Bring the client state to what an unbroken run has before `until_offset`.
 
         The latest snapshot at or before it, then the records from there; without one, everything the source
-        still keeps. Returns how many events were replayed. Raises SourceError, StoreError."""
+        still keeps. Membership is kept meanwhile. Returns how many events were replayed.
+
+        Raises SourceError, StoreError."""
         return sum(self.restoring(source, store, partition, until_offset))
 
     def restoring(self, source: Source, store: Store, partition: Partition, until_offset: int) -> Iterator[int]:
@@ -74,7 +76,9 @@ class Lane:
         self.drop(partition)
         start = 0
         if until_offset > 0:
-            snapshot = read_snapshot(store, partition, self.baseline.digest, until=until_offset, share=self.share)
+            snapshot = read_snapshot(
+                store, partition, self.baseline.digest, until=until_offset, share=self.share, alive=source.keep_alive
+            )
             if snapshot is not None:
                 self._computer.take_client_table(partition, snapshot.clients)
                 start = snapshot.offset

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1_000_000
 """Of one document, before base64."""
 
+ALIVE_SECONDS = 1.0
+"""How often a reader of many chunks, or of a slow store, tells that it lives."""
+
 KEPT_SECONDS = 7 * 86_400.0
 """A baseline's snapshots that were not renewed for so long are removed when another baseline's is written.
 
@@ -93,16 +96,28 @@ def write_snapshot(store: Store, snapshot: Snapshot, *, clock: Callable[[], floa
 
 
 def read_snapshot(
-    store: Store, partition: Partition, baseline: str, *, until: int, share: float = 1.0
+    store: Store,
+    partition: Partition,
+    baseline: str,
+    *,
+    until: int,
+    share: float = 1.0,
+    alive: Callable[[], None] = lambda: None,
 ) -> Snapshot | None:
-    """The latest snapshot, if there is one that was taken at or before offset `until` and is whole; else None."""
+    """The latest snapshot, if there is one that was taken at or before offset `until` and is whole; else None.
+
+    `alive` is called between chunks: a slow store may take longer for all of them than a group waits for a member."""
     key = _key(partition, baseline, share)
     manifest = store.get_document("state", key)
     if manifest is None or int(manifest["offset"]) > until:
         return None
     offset = int(manifest["offset"])
     parts = []
+    told = time.monotonic()
     for number in range(int(manifest["chunks"])):
+        if time.monotonic() - told >= ALIVE_SECONDS:
+            alive()
+            told = time.monotonic()
         document = store.get_document("state", _chunk(key, offset, number))
         if document is None:
             break  # replaced while it was read

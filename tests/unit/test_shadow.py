@@ -28,6 +28,7 @@ from oddlog.scoring.model import Model
 from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import EnrichSettings, SourceSettings, StoreSettings
 from oddlog.simulation.traffic import simulate
+from serving import snapshots
 from serving.consumer_metrics import ConsumerObserver
 from serving.lane import Lane, in_sample
 from serving.shadow import Shadow
@@ -170,6 +171,29 @@ def test_a_lane_that_is_warm_becomes_the_champions(consumer: Consumer) -> None:
     expected = np.stack([consumer.expected[offset] for offset in events["oddlog.position.offset"]])
     np.testing.assert_allclose(lane.compute(events), expected, rtol=1e-5)
     assert consumer.shadow.version is None
+
+
+def test_a_snapshot_of_many_chunks_is_restored_with_the_source_alive(
+    consumer: Consumer, models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 2_000)
+    lane = Lane("2", models["2"].baseline)
+    records = consumer.source.poll(500, 0.0).records
+    lane.compute(parse(records).events)
+    offset = records.next_offset[consumer.partition]
+    write_snapshot(consumer.store, lane.snapshot(consumer.partition, offset))
+    chunks = sum("data" in one for one in consumer.store.list_documents("state"))
+    assert chunks > 2
+    told: list[int] = []
+    monkeypatch.setattr(consumer.source, "keep_alive", lambda: told.append(1))
+    for seconds, times in ((3_600.0, 0), (0.0, chunks)):  # not for every chunk of a quick store
+        monkeypatch.setattr(snapshots, "ALIVE_SECONDS", seconds)
+        restored = Lane("2", models["2"].baseline)
+        assert restored.restore(consumer.source, consumer.store, consumer.partition, offset) == 0
+        assert len(told) == times
+    rest = parse(consumer.source.poll(300, 0.0).records).events
+    expected = np.stack([consumer.expected[offset] for offset in rest["oddlog.position.offset"]])
+    np.testing.assert_allclose(restored.compute(rest), expected, rtol=1e-5)
 
 
 def test_a_lane_of_a_sample_never_becomes_the_champions(tmp_path: Path, models: dict[str, Model]) -> None:
