@@ -3,8 +3,9 @@
 Sound traffic of a simulated site; its first half is fitted on with a share of attack lines among it (every scenario in
 equal parts), unlabelled. In the second half, otherwise clean, three instances of each scenario are planted. By
 scenario, against the clean events: average precision, and the share of instances with at least one alert at the score
-that gives the budget's alerts a day on the clean events alone. Figures are the mean over seeds; `benchmarks.detection`
-measures on labelled logs.
+that gives the budget's alerts a day on the clean events alone. For detectors also that share where the second channel
+has its part of the same budget, as in a trained model; `novelty` is that channel by itself, at its part alone. Figures
+are the mean over seeds; `benchmarks.detection` measures on labelled logs.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
 from oddlog.detectors.catalogue import create
 from oddlog.detectors.detector import Detector
+from oddlog.detectors.novelty import Novelty
 from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
-from oddlog.scoring.threshold import parse_budget
+from oddlog.scoring.threshold import NOVELTY_SHARE, parse_budget
 from oddlog.settings import Settings
 from oddlog.simulation import SCENARIOS, plant, planted_of, simulate
 from training.metrics import Cut, Ranking, Scores
@@ -42,8 +44,10 @@ CONTAMINATION = (0.0, 0.01, 0.1, 0.4, 0.7)
 ON_SOUND_CLIENTS = ("web_shell_use", "shell_from_busy_client", "error_outage")
 """Played by clients that are there: planted one by one, or they would change what the others are judged against."""
 
+NOVELTY = "novelty"
+
 Figures = dict[str, dict[str, dict[str, float]]]
-"""scenario -> method -> `ap`, `detected`."""
+"""scenario -> method -> `ap`, `detected`; of detectors `with_novelty`, the share detected by both channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +94,29 @@ def measure(seed: int, lines: int, contamination: float, budget: float, algorith
     """Figures of every method for every scenario, of one seed."""
     found: Figures = {}
     methods: dict[str, Method] = {}
+    places = budget * DAYS / 2
     for stream in streams(seed, lines, contamination):
         if not methods:
             methods = _methods(stream, seed, algorithms)
         alert = stream.alert()
         clean = stream.scenario.is_null().to_numpy()
-        for method, score in methods.items():
-            scores = np.asarray(score(stream), dtype=np.float64)
-            cut = Cut.at(_by_alert(scores[clean], alert[clean]), budget * DAYS / 2)
+        all_scores = {name: np.asarray(score(stream), dtype=np.float64) for name, score in methods.items()}
+        novelty = all_scores[NOVELTY]
+        new_hours = _by_alert(novelty[clean], alert[clean])
+        for method, scores in all_scores.items():
+            hours = _by_alert(scores[clean], alert[clean])
+            cut = Cut.at(hours, places * NOVELTY_SHARE if method == NOVELTY else places)
+            first = Cut.at(hours, places * (1 - NOVELTY_SHARE))
+            second = Cut.at(new_hours[first.taken(hours) == 0], places * NOVELTY_SHARE)
             for scenario in stream.scenario.drop_nulls().unique().to_list():
                 rows = (stream.scenario == scenario).fill_null(False).to_numpy()
-                found.setdefault(scenario, {})[method] = {
+                one = found.setdefault(scenario, {})[method] = {
                     "ap": _average_precision(scores, rows, clean),
-                    "detected": _detected(scores, rows, stream.instance, alert, cut),
+                    "detected": _detected([(scores, cut)], rows, stream.instance, alert),
                 }
+                if method in algorithms:
+                    channels = [(scores, first), (novelty, second)]
+                    one["with_novelty"] = _detected(channels, rows, stream.instance, alert)
     return {name: found[name] for name in SCENARIOS}
 
 
@@ -111,6 +124,7 @@ def _methods(stream: Stream, seed: int, algorithms: Sequence[str]) -> dict[str, 
     """Detectors, fitted once; then the rules, which look at the whole stream."""
     baseline, data = fit_features(stream.events[: stream.fitted])
     detectors = {name: create(name).fit(data, seed=seed) for name in algorithms}
+    channel = Novelty().fit(data)
     kept: tuple[Stream, npt.NDArray[np.float32]] | None = None
 
     def features(of: Stream) -> npt.NDArray[np.float32]:
@@ -127,6 +141,7 @@ def _methods(stream: Stream, seed: int, algorithms: Sequence[str]) -> dict[str, 
 
     return {
         **{name: by_detector(detector) for name, detector in detectors.items()},
+        NOVELTY: lambda stream: channel.score(features(stream)),
         **{name: by_rule(rule) for name, rule in RULES.items()},
     }
 
@@ -145,14 +160,19 @@ def _average_precision(scores: Scores, rows: npt.NDArray[np.bool_], clean: npt.N
 
 
 def _detected(
-    scores: Scores, rows: npt.NDArray[np.bool_], instance: pl.Series, alert: npt.NDArray[np.int64], cut: Cut
+    channels: Sequence[tuple[Scores, Cut]],
+    rows: npt.NDArray[np.bool_],
+    instance: pl.Series,
+    alert: npt.NDArray[np.int64],
 ) -> float:
-    """Share of the instances with at least one alert; the expected one where a cut goes through equal scores."""
+    """Share of the instances with at least one alert, by any of the channels (scores, and where their budget ends); the
+    expected one where a cut goes through equal scores."""
     caught = []
     numbers = instance.to_numpy()
     for number in instance.filter(pl.Series(rows)).unique().to_list():
         own = rows & (numbers == number)
-        caught.append(1.0 - float(np.prod(1.0 - cut.taken(_by_alert(scores[own], alert[own])))))
+        missed = [np.prod(1.0 - cut.taken(_by_alert(scores[own], alert[own]))) for scores, cut in channels]
+        caught.append(1.0 - float(np.prod(missed)))
     return float(np.mean(caught))
 
 
@@ -189,7 +209,8 @@ def run(arguments: argparse.Namespace) -> None:
         out.print(_table(f"{float(title):.0%} of the fitted lines are attacks", figures))
     out.print(
         "Average precision, and the share of instances with an alert at "
-        f"{arguments.budget}. {arguments.seeds} seeds. *: the default, {_default(algorithms)}, is more than .02 below "
+        f"{arguments.budget}; after +, with novelty's part of that budget; novelty alone: at its part. "
+        f"{arguments.seeds} seeds. *: the default, {_default(algorithms)}, is more than .02 below "
         "the best rule.",
         markup=False,
     )
@@ -203,7 +224,7 @@ def _default(algorithms: Sequence[str]) -> str:
 
 def _table(title: str, figures: Figures) -> Table:
     methods = list(next(iter(figures.values())))
-    default = _default([name for name in methods if name not in RULES])
+    default = _default([name for name in methods if name not in (*RULES, NOVELTY)])
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for method in methods:
@@ -211,12 +232,17 @@ def _table(title: str, figures: Figures) -> Table:
     for scenario, by_method in figures.items():
         rule = max(by_method[name]["ap"] for name in RULES)
         mark = "*" if by_method[default]["ap"] < rule - 0.02 else ""
-        cells = [f"{one['ap']:.2f} {one['detected']:4.0%}" for one in by_method.values()]
-        table.add_row(f"{scenario}{mark}", *cells)
+        table.add_row(f"{scenario}{mark}", *[_cell(one) for one in by_method.values()])
     table.add_section()
-    means = [{key: np.mean([f[m][key] for f in figures.values()]) for key in ("ap", "detected")} for m in methods]
-    table.add_row("mean", *[f"{one['ap']:.2f} {one['detected']:4.0%}" for one in means])
+    first = next(iter(figures.values()))
+    means = [{key: float(np.mean([f[m][key] for f in figures.values()])) for key in first[m]} for m in methods]
+    table.add_row("mean", *[_cell(one) for one in means])
     return table
+
+
+def _cell(one: dict[str, float]) -> str:
+    both = f" +{one['with_novelty']:4.0%}" if "with_novelty" in one else ""
+    return f"{one['ap']:.2f} {one['detected']:4.0%}{both}"
 
 
 def _shares(text: str) -> list[float]:

@@ -113,6 +113,7 @@ def _tell(settings: Settings, found: Evaluation, run_id: str) -> None:
     )
     out.print(
         f"{found.alerts_per_day:.1f} alerts a day at its threshold {found.threshold:.6g}"
+        + ("" if found.novelty is None else f", {found.novelty.alerts_per_day:.1f} of them by novelty")
         + (
             ""
             if found.false_alarms_left is None

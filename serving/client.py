@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.features.baseline import Baseline
-from oddlog.scoring.scorer import Scores
+from oddlog.scoring.scorer import NoveltyScores, Scores
 from oddlog.settings import ScorerSettings
 from serving.headers import REQUEST_ID, bearer
 from serving.wire import ARROW, decode_scores, encode_matrix
@@ -241,4 +241,18 @@ def _joined(parts: list[Scores]) -> Scores:
         severity=np.concatenate([part.severity for part in parts]),
         is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
         reasons=reasons,
+        novelty=_joined_novelty([part.novelty for part in parts]),
+    )
+
+
+def _joined_novelty(parts: list[NoveltyScores | None]) -> NoveltyScores | None:
+    """None where one of them has none: the threshold changed in between."""
+    some = [part for part in parts if part is not None]
+    if len(some) < len(parts):
+        return None
+    return NoveltyScores(
+        threshold=some[-1].threshold,
+        score=np.concatenate([part.score for part in some]),
+        severity=np.concatenate([part.severity for part in some]),
+        is_anomaly=np.concatenate([part.is_anomaly for part in some]),
     )

@@ -35,18 +35,42 @@ def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
     def constant(name: str, value: object) -> pl.Series:
         return pl.Series(name, [value], dtype=ANOMALY_SCHEMA[name]).new_from_index(0, rows)
 
+    novelty = scores.novelty
     return [
         constant("anomaly.status", "scored"),
         column("anomaly.score", scores.score.astype(np.float64)),
         column("anomaly.severity", scores.severity),
         column("anomaly.is_anomaly", scores.is_anomaly),
+        _channel(scores),
         constant("anomaly.threshold", scores.threshold),
         constant("anomaly.threshold_version", scores.threshold_version),
         constant("anomaly.model.name", scores.model_name),
         constant("anomaly.model.version", scores.model_version),
         constant("anomaly.baseline", scores.baseline_digest),
         column("anomaly.reasons", [scores.reasons.get(row) for row in range(rows)]),
+        *(
+            constant(f"anomaly.novelty.{name}", None)
+            if novelty is None
+            else _where(novelty.is_anomaly, f"anomaly.novelty.{name}", getattr(novelty, name))
+            for name in ("score", "severity", "threshold")
+        ),
     ]
+
+
+def _channel(scores: Scores) -> pl.Series:
+    """Which channel finds an event odd; null where none does."""
+    first = scores.score.astype(np.float64) >= scores.threshold
+    second = np.zeros_like(first) if scores.novelty is None else scores.novelty.is_anomaly
+    number = pl.Series(np.where(scores.is_anomaly, first + 2 * second, 0), dtype=pl.UInt8)
+    names = pl.Series([None, "score", "novelty", "both"], dtype=pl.String)
+    return names.gather(number.cast(pl.UInt32)).alias("anomaly.channel")
+
+
+def _where(chosen: npt.NDArray[np.bool_], name: str, values: Any) -> pl.Series:
+    """A float column that holds `values` ([n], or one) in the chosen rows, and nothing in the others."""
+    filled = np.broadcast_to(np.asarray(values, dtype=np.float64), chosen.shape)
+    frame = pl.DataFrame({"chosen": chosen, name: filled}, schema_overrides={name: ANOMALY_SCHEMA[name]})
+    return frame.select(pl.when("chosen").then(name).alias(name)).to_series()
 
 
 def previous_columns(events: pl.DataFrame) -> list[pl.Series]:

@@ -2,7 +2,8 @@
 
 Request: one float32 column a feature, found by name, in any order; NaN or null means "typical".
 Answer: `score` float32, `severity` float64, `is_anomaly` bool, `reasons` list<struct> (empty but for anomalies),
-and in the schema's metadata which model said so (`METADATA`).
+and in the schema's metadata which model said so (`METADATA`). Of a model with a second channel also `novelty_score`
+float32, `novelty_severity` float64, `novelty_is_anomaly` bool, and its threshold in the metadata (`NOVELTY_THRESHOLD`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from oddlog.errors import ScorerError
-from oddlog.scoring.scorer import Reason, Scores
+from oddlog.scoring.scorer import NoveltyScores, Reason, Scores
 from serving.refusal import Refusal, columns_that_differ
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -27,6 +28,9 @@ SCHEMA_BYTES = 262_144
 
 METADATA = ("model_name", "model_version", "baseline_digest", "threshold", "threshold_version", "champion")
 """Keys of an answer's schema metadata; `champion` is the version that is champion now, "" for none."""
+
+NOVELTY_THRESHOLD = "novelty_threshold"
+"""Key of an answer's schema metadata where the model has a second channel."""
 
 _REASONS = pa.list_(
     pa.struct(
@@ -206,8 +210,17 @@ def encode_scores(scores: Scores) -> bytes:
             pa.array(np.cumsum(counts, dtype=np.int32)), pa.array(flat, _REASONS.value_type), type=_REASONS
         ),
     ]
-    batch = pa.RecordBatch.from_arrays(columns, names=["score", "severity", "is_anomaly", "reasons"])
-    batch = batch.replace_schema_metadata({key: str(value) for key, value in provenance(scores).items()})
+    names = ["score", "severity", "is_anomaly", "reasons"]
+    said = {key: str(value) for key, value in provenance(scores).items()}
+    if (novelty := scores.novelty) is not None:
+        columns += [
+            pa.array(novelty.score, pa.float32()),
+            pa.array(novelty.severity, pa.float64()),
+            pa.array(novelty.is_anomaly, pa.bool_()),
+        ]
+        names += ["novelty_score", "novelty_severity", "novelty_is_anomaly"]
+        said[NOVELTY_THRESHOLD] = str(novelty.threshold)
+    batch = pa.RecordBatch.from_arrays(columns, names=names).replace_schema_metadata(said)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -236,6 +249,7 @@ def decode_scores(body: bytes) -> Scores:
             severity=table.column("severity").to_numpy().astype(np.float64, copy=False),
             is_anomaly=table.column("is_anomaly").to_numpy().astype(np.bool_, copy=False),
             reasons=reasons,
+            novelty=_novelty(table, said),
         )
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ScorerError(
@@ -243,6 +257,18 @@ def decode_scores(body: bytes) -> Scores:
             expected=f"an Arrow IPC stream with the metadata {', '.join(METADATA)}",
             mend="see that ODDLOG_SCORER__URL is a `bentoml serve` of this version",
         ) from error
+
+
+def _novelty(table: Any, said: dict[str, str]) -> NoveltyScores | None:
+    """The second channel's part; None where the model has none, or the service is of a version without it."""
+    if NOVELTY_THRESHOLD not in said:
+        return None
+    return NoveltyScores(
+        threshold=float(said[NOVELTY_THRESHOLD]),
+        score=table.column("novelty_score").to_numpy().astype(np.float32, copy=False),
+        severity=table.column("novelty_severity").to_numpy().astype(np.float64, copy=False),
+        is_anomaly=table.column("novelty_is_anomaly").to_numpy().astype(np.bool_, copy=False),
+    )
 
 
 def _reasons(column: Any) -> dict[int, list[Reason]]:

@@ -103,8 +103,9 @@ def load_object(body: bytes, expected: str) -> dict[str, Any]:
 
 
 def encode_scores_json(scores: Scores) -> bytes:
-    """The answer: `model` (who said so), and one list a column."""
+    """The answer: `model` (who said so), one list a column, and `novelty`, the second channel's, or null."""
     rows = range(len(scores.score))
+    novelty = scores.novelty
     return orjson.dumps(
         {
             "model": provenance(scores),
@@ -112,6 +113,14 @@ def encode_scores_json(scores: Scores) -> bytes:
             "severity": scores.severity,
             "is_anomaly": scores.is_anomaly,
             "reasons": [scores.reasons.get(row, []) for row in rows],
+            "novelty": None
+            if novelty is None
+            else {
+                "threshold": novelty.threshold,
+                "score": novelty.score,
+                "severity": novelty.severity,
+                "is_anomaly": novelty.is_anomaly,
+            },
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

@@ -1,6 +1,7 @@
-"""The first alerts that an analyst would open: the oddest of the later period, by client, with reasons in words.
+"""The first alerts that an analyst would open: the oddest of the later period, like ones as one, with reasons in words.
 
-An alert is a (client, hour) with an event at or above the threshold. How alike clients are grouped is in `findings.py`.
+An alert is a (client, hour) with an anomaly. Alerts whose odd requests are for the same set of path templates show one
+behaviour, and are told once: a distributed attack takes one place of the list, not all of them.
 """
 
 from __future__ import annotations
@@ -9,93 +10,96 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from oddlog.events.printable import printable
-from oddlog.scoring.explanation import explain, rarer_than
+from oddlog.features.keys import template_of
+from oddlog.scoring.explanation import rarer_than
+from oddlog.scoring.model import Verdict
 from oddlog.scoring.scorer import Reason
-
-Matrix = npt.NDArray[np.float32]
 
 MOST = 20
 URL_LENGTH = 160
-
-
-class Explained(Protocol):
-    """A model: severities of scores, and how much each feature carried."""
-
-    def severity(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """[n]."""
-
-    def contributions(self, features: Matrix) -> Matrix:
-        """[n, d]."""
+EXAMPLES = 5
+"""Clients named of those that behave alike, beside the oddest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One (client, hour) and its oddest request."""
+    """One (client, hour) and its oddest request, with how many more alerts show the same behaviour."""
 
     client: str
     hour: dt.datetime
     requests: int
     """Of the client in that hour."""
     odd: int
-    """Those at or above the threshold."""
+    """The anomalies among them."""
     method: str
     url: str
     status: int | None
     time: dt.datetime
     score: float
     severity: float
+    """Of its oddest request, by the channel that finds it odder."""
     rarity: str
     """The severity in words."""
     reasons: list[Reason]
+    alike: int
+    """Further alerts of the period with the same behaviour."""
+    alike_clients: int
+    """Further clients among them."""
+    examples: list[str]
+    """Some of these clients, oddest first."""
 
 
-def first_alerts(
-    events: pl.DataFrame,
-    scores: npt.NDArray[np.float32],
-    features: Matrix,
-    threshold: float,
-    model: Explained,
-    names: Sequence[str],
-    typical: dict[str, float],
-    *,
-    most: int = MOST,
-) -> list[Alert]:
-    """The `most` oddest alerts of `events` [n] (training/dataset.py COLUMNS) with their scores [n] and features [n, d].
+def first_alerts(events: pl.DataFrame, verdict: Verdict, *, most: int = MOST) -> list[Alert]:
+    """The `most` oddest behaviours among the alerts of `events` [n] (training/dataset.py COLUMNS), each by its oddest
+    alert, under a model's `verdict` [n] on them.
 
     Clients come in the order of their oddest alert, a client's alerts one after another, oldest first.
     """
     frame = events.select(
         pl.col("source.address").alias("client"),
-        pl.col("@timestamp").alias("time"),
         pl.col("@timestamp").dt.truncate("1h").alias("hour"),
-    ).with_columns(score=pl.Series(scores.astype(np.float64)), row=pl.int_range(pl.len()))
+        template_of(pl.col("url.path").fill_null("")).alias("template"),
+    ).with_columns(
+        severity=pl.Series(_severities(verdict)),
+        odd=pl.Series(verdict.is_anomaly),
+        row=pl.int_range(pl.len()),
+    )
+    hours = frame.join(frame.filter("odd").select("client", "hour").unique(), on=["client", "hour"], how="semi")
+    if hours.is_empty():
+        return []
     alerts = (
-        frame.group_by("client", "hour")
+        hours.filter("odd")
+        .group_by("client", "hour")
         .agg(
-            pl.len().alias("requests"),
-            (pl.col("score") >= threshold).sum().alias("odd"),
-            pl.col("score").max(),
-            pl.col("row").sort_by("score", descending=True, maintain_order=True).first(),
+            pl.len().alias("odd"),
+            pl.col("severity").max(),
+            pl.col("row").sort_by("severity", "row", descending=[True, False]).first(),
+            pl.col("template").unique().sort().str.join("\n").alias("behaviour"),
         )
-        .filter(pl.col("odd") > 0)
-        .sort(["score", "row"], descending=[True, False])
+        .join(hours.group_by("client", "hour").agg(pl.len().alias("requests")), on=["client", "hour"])
+        .sort(["severity", "row"], descending=[True, False])
+    )
+    own = pl.col("client") == pl.col("client").first()
+    behaviours = (
+        alerts.group_by("behaviour", maintain_order=True)
+        .agg(
+            pl.col("client", "hour", "requests", "odd", "severity", "row").first(),
+            alike=pl.len() - 1,
+            alike_clients=pl.col("client").n_unique() - 1,
+            examples=pl.col("client").filter(~own).unique(maintain_order=True).head(EXAMPLES),
+        )
         .head(most)
-        .with_columns(best=pl.col("score").max().over("client"), lead=pl.col("row").first().over("client"))
+        .with_columns(best=pl.col("severity").max().over("client"), lead=pl.col("row").first().over("client"))
         .sort(["best", "lead", "hour"], descending=[True, False, False])
     )
-    if alerts.is_empty():
-        return []
-    rows = alerts["row"].to_numpy()
-    chosen = np.ascontiguousarray(features[rows])
-    severities = model.severity(scores[rows])
-    reasons = explain(chosen, model.contributions(chosen), names, typical)
+    rows = behaviours["row"].to_numpy()
     requests = events[rows].select(
         "http.request.method", "url.original", "http.response.status_code", "@timestamp"
     ).rows()  # fmt: skip
@@ -109,15 +113,24 @@ def first_alerts(
             url=url or "",
             status=status,
             time=time,
-            score=float(one["score"]),
-            severity=round(float(severity), 4),
-            rarity=rarer_than(float(severity)),
-            reasons=why,
+            score=float(verdict.score[one["row"]]),
+            severity=round(one["severity"], 4),
+            rarity=rarer_than(one["severity"]),
+            reasons=verdict.reasons.get(one["row"], []),
+            alike=one["alike"],
+            alike_clients=one["alike_clients"],
+            examples=one["examples"],
         )
-        for one, (method, url, status, time), severity, why in zip(
-            alerts.iter_rows(named=True), requests, severities, reasons, strict=True
-        )
+        for one, (method, url, status, time) in zip(behaviours.iter_rows(named=True), requests, strict=True)
     ]
+
+
+def _severities(verdict: Verdict) -> npt.NDArray[np.float64]:
+    """Severity of every event [n], by the second channel where that alone finds it odd, or finds it odder."""
+    if verdict.novelty is None:
+        return verdict.severity
+    second = np.where(verdict.novelty.is_anomaly, verdict.novelty.severity, 0.0)
+    return np.maximum(verdict.severity, second)
 
 
 def as_document(alerts: Sequence[Alert]) -> dict[str, Any]:
@@ -155,6 +168,8 @@ def as_page(alerts: Sequence[Alert], title: str) -> str:
         answer = "" if alert.status is None else f" &rarr; {alert.status}"
         request = escape(f"{printable(alert.method or '(no HTTP)', most=20)} {printable(alert.url, most=URL_LENGTH)}")
         why = "".join(f"<li>{escape(printable(_without_name(reason)))}</li>" for reason in alert.reasons)
+        if alert.alike:
+            why += f"<li>{escape(_alike(alert))}</li>"
         rows.append(
             f'<tr><td class="client">{"" if again else escape(printable(alert.client, most=60))}</td>'
             f"<td>{alert.hour:%Y-%m-%d %H}:00</td>"
@@ -174,8 +189,19 @@ def as_page(alerts: Sequence[Alert], title: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{policy}"><title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>'
         f"<p>The oddest {len(rows)} alerts of the later period, oddest client first. An alert is a client and an hour "
-        f"with a request at or above the threshold.</p>{body}</body></html>\n"
+        f"with a request at or above the threshold; alerts whose odd requests are for the same paths are told once."
+        f"</p>{body}</body></html>\n"
     )
+
+
+def _alike(alert: Alert) -> str:
+    """How many more alerts there are like it."""
+    more = f"{alert.alike:,} more alert{'' if alert.alike == 1 else 's'} with odd requests for the same paths"
+    if not alert.alike_clients:
+        return f"{more}, of this client"
+    named = ", ".join(printable(client, most=60) for client in alert.examples)
+    others = alert.alike_clients - len(alert.examples)
+    return f"{more}, of {alert.alike_clients:,} more clients: {named}" + (f" and {others:,} others" if others else "")
 
 
 def _without_name(reason: Reason) -> str:

@@ -53,8 +53,8 @@ def describe(
         f"| data set | `{data.digest}` |",
         f"| features | {len(card.feature_names)}, declaration `{card.feature_digest[:12]}` |",
         f"| baseline | `{card.baseline_digest[:12]}` |",
-        f"| threshold | {threshold.value:.6g}, for a budget of {threshold.budget_per_day:g} alerts a day "
-        f"(alert = client and hour); {threshold.expected_per_day:.1f} a day on the later events{held_out} |",
+        f"| threshold | {threshold.value:.6g}{_novelty(card)}, for a budget of {threshold.budget_per_day:g} alerts "
+        f"a day (alert = client and hour); {threshold.expected_per_day:.1f} a day on the later events{held_out} |",
         f"| parameters | {_inline(card.parameters)} |",
         f"| seed | {card.seed} |",
         f"| made by | oddlog {card.oddlog_version}, {card.created_at:%Y-%m-%d %H:%M} UTC |",
@@ -96,6 +96,17 @@ def describe(
         "",
     ]
     return "\n".join(lines)
+
+
+def _novelty(card: Card) -> str:
+    """The second channel's threshold."""
+    second = card.threshold.novelty
+    if second is None:
+        return ""
+    return (
+        f"; of novelty, how odd a request is in itself, {second.value:.4g} ({second.expected_per_day:.1f} alerts a day "
+        "of its own)"
+    )
 
 
 def _inline_text(text: str) -> str:

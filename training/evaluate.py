@@ -15,6 +15,7 @@ import polars as pl
 
 Scores = npt.NDArray[np.floating]
 Truth = npt.NDArray[np.int8]
+Flags = npt.NDArray[np.bool_]
 
 BENIGN, ATTACK, UNKNOWN = 0, 1, -1
 TOP_SHARE = 0.01
@@ -100,16 +101,21 @@ def truth_of(labels: pl.Series) -> Truth:
     ).to_series().to_numpy()  # fmt: skip
 
 
-def judge_labelled(scores: Scores, truth: Truth, threshold: float) -> Labelled | None:
-    """Figures of scores [n] against truth [n]; None where attacks or benign events are not among them."""
+def judge_labelled(
+    scores: Scores, truth: Truth, threshold: float, *, flagged: Flags | None = None
+) -> Labelled | None:  # fmt: skip
+    """Figures of scores [n] against truth [n]; None where attacks or benign events are not among them.
+
+    `flagged` [n]: the anomalies, where a second channel has a say in them; else what reaches the threshold.
+    """
     known = truth != UNKNOWN
+    flagged = scores[known] >= threshold if flagged is None else flagged[known]
     scores, truth = scores[known], truth[known]
     attacks, benign = int((truth == ATTACK).sum()), int((truth == BENIGN).sum())
     if not attacks or not benign:
         return None
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    flagged = scores >= threshold
     top = np.argsort(-scores, kind="stable")[: max(1, int(len(scores) * TOP_SHARE))]
     caught = int((flagged & (truth == ATTACK)).sum())
     return Labelled(
@@ -124,12 +130,19 @@ def judge_labelled(scores: Scores, truth: Truth, threshold: float) -> Labelled |
 
 
 def judge_planted(
-    scores: Scores, scenario: pl.Series, instance: pl.Series, threshold: float, *, known_attacks: npt.NDArray[np.bool_]
+    scores: Scores,
+    scenario: pl.Series,
+    instance: pl.Series,
+    threshold: float,
+    *,
+    known_attacks: Flags,
+    flagged: Flags | None = None,
 ) -> Planted | None:
     """Figures of scores [n] of events among which attacks were planted; None where none were.
 
     `scenario` [n] names the planted one, null for an event that was there; `instance` [n] tells instances of a
     scenario apart. Events that are `known_attacks` [n] of the log's own are left out: they are no false alarms.
+    `flagged` [n] as in `judge_labelled`.
     """
     planted = scenario.is_not_null().to_numpy()
     if not planted.any():
@@ -137,7 +150,7 @@ def judge_planted(
     from sklearn.metrics import average_precision_score
 
     others = ~planted & ~known_attacks
-    flagged = scores >= threshold
+    flagged = scores >= threshold if flagged is None else flagged
 
     def precision(rows: npt.NDArray[np.bool_]) -> float:
         chosen = rows | others

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.detectors.catalogue import create
+from oddlog.detectors.novelty import Novelty
 from oddlog.errors import UsageError
 from oddlog.events.logstream import records_of
 from oddlog.events.parse import parse
 from oddlog.events.schema import EVENT_SCHEMA
-from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.features.compute import FeatureComputer, FitData, fit_features
 from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.features.fitting import units_of
 from oddlog.scoring.calibration import fit_calibration, severity
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.explanation import explain
@@ -82,6 +84,10 @@ class ScoredLog:
     model: str | None
     """What the model is called; None where it was fitted on the log itself."""
     source: Contributor
+    novelty: Matrix
+    """Float32 [n]: how odd each event is in itself (oddlog/detectors/novelty.py)."""
+    novel_parts: Callable[[Matrix], Matrix]
+    """What that is made of: contributions [k, d] of features [k, d]."""
 
     @property
     def odd(self) -> npt.NDArray[np.bool_]:
@@ -150,6 +156,7 @@ def score_by_itself(
     tell(f"fitting {algorithm}", None)
     detector.fit(data, seed=seed)
     scores = _in_batches(detector.score, data.features, "scoring", tell)
+    second = Novelty().fit(data)
     return ScoredLog(
         log=log,
         scores=scores,
@@ -160,6 +167,8 @@ def score_by_itself(
         algorithm=algorithm,
         model=None,
         source=detector,
+        novelty=_in_batches(second.score, data.features, "scoring", tell),
+        novel_parts=second.contributions,
     )
 
 
@@ -176,6 +185,10 @@ def score_by_model(
         done += batch.height
     features = np.concatenate(parts)
     scores = _in_batches(model.score, features, "scoring", tell)
+    novelty, parts_of = model.novelty(features), model.novelty_parts
+    if novelty is None:
+        own = _channel_of(log.events, features)
+        novelty, parts_of = own.score(features), own.contributions
     return ScoredLog(
         log=log,
         scores=scores,
@@ -186,15 +199,24 @@ def score_by_model(
         algorithm=model.card.algorithm,
         model=name,
         source=model,
+        novelty=novelty,
+        novel_parts=parts_of,
     )
 
 
 def with_threshold(scored: ScoredLog, budget: float) -> ScoredLog:
     """The same scores with a threshold learnt from this log for `budget` alerts a day."""
     events = scored.log.events
-    return replace(
-        scored, threshold=fit_threshold(scored.scores, events["source.address"], events["@timestamp"], budget)
-    )
+    novelty = None if scored.threshold.novelty is None else scored.novelty
+    threshold = fit_threshold(scored.scores, events["source.address"], events["@timestamp"], budget, novelty=novelty)
+    return replace(scored, threshold=threshold)
+
+
+def _channel_of(events: pl.DataFrame, features: Matrix) -> Novelty:
+    """The second channel fitted on a log, for a model that has none."""
+    behaviour, client_hour = units_of(events)
+    weights = 1.0 / np.bincount(client_hour)[client_hour]
+    return Novelty().fit(FitData(features, weights, behaviour, FEATURE_NAMES))
 
 
 def _in_batches(score: Callable[[Matrix], Matrix], features: Matrix, what: str, tell: Progress) -> Matrix:

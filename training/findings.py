@@ -97,10 +97,7 @@ def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
     odd = frame.filter("odd")
     groups = _groups(frame)
     shown = _spread(frame.sort("score", descending=True, maintain_order=True), events)
-    novel, z = novel_rows(scored)
-    place = {int(row): number for number, row in enumerate(novel)}
-    novel_shown = _spread(frame[novel], events)
-    chosen_novel = [place[row] for row in novel_shown]
+    novel_shown = _spread(frame[novel_rows(scored)], events)
     chosen = groups.head(clients)
     rows = [*chosen["row"].to_list(), *shown]
     described = dict(zip(rows, _describe(frame, rows, scored.reasons(rows)), strict=True))
@@ -117,7 +114,7 @@ def find(scored: ScoredLog, *, clients: int = 10, events: int = 10) -> Findings:
             for row, one in zip(chosen["row"], chosen.drop("row").iter_rows(named=True), strict=True)
         ],
         oddest_events=[described[row] for row in shown],
-        novel_events=_describe(frame, novel_shown, novel_reasons(scored, novel[chosen_novel], z[chosen_novel])),
+        novel_events=_describe(frame, novel_shown, novel_reasons(scored, np.asarray(novel_shown, dtype=np.intp))),
     )
 
 

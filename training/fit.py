@@ -14,11 +14,14 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.detectors.detector import Detector, FitData
+from oddlog.detectors.novelty import Novelty
 from oddlog.errors import ArtifactError
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.features.fitting import units_of
+from oddlog.scoring.artifact import NoveltyPart
+from oddlog.scoring.calibration import fit_calibration
 from oddlog.scoring.model import Model
 from training.dataset import STORED_FEATURES
 
@@ -97,11 +100,23 @@ def typical_of(data: FitData) -> dict[str, float]:
     return dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True))
 
 
-def check_graphs(detector: Detector, model: Model, features: Matrix) -> GraphCheck:
-    """Compare the compiled model with the detector itself, row by row. Raises ArtifactError where they differ."""
+def second_channel(data: FitData, later: Matrix) -> tuple[NoveltyPart, npt.NDArray[np.float32]]:
+    """The second channel, fitted on the early rows and calibrated on the later ones; and their novelty [m]."""
+    channel = Novelty().fit(data)
+    novelty = channel.score(later)
+    usual = float(np.median(channel.score(data.features)))
+    return NoveltyPart(channel, usual, fit_calibration(novelty)), novelty
+
+
+def check_graphs(detector: Detector, model: Model, features: Matrix, novelty: Novelty | None = None) -> GraphCheck:
+    """Compare the compiled model with the detector itself, row by row. Raises ArtifactError where they differ.
+
+    `novelty`: the model's second channel, where it has one."""
     expected = detector.score(features)
     found = model.score(features)
     _compare("score", found, expected, SCORE_RTOL, SCORE_ATOL)
+    if novelty is not None and (second := model.novelty(features)) is not None:
+        _compare("novelty", second, novelty.score(features), SCORE_RTOL, SCORE_ATOL)
     order = np.argsort(expected, kind="stable")
     even = np.linspace(0, len(order) - 1, min(CONTRIBUTION_ROWS, len(order))).astype(np.intp)
     rows = features[np.unique(np.concatenate([order[-CONTRIBUTION_ROWS:], order[even]]))]

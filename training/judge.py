@@ -21,7 +21,7 @@ from oddlog.features.declaration import feature_digest
 from oddlog.scoring.artifact import read_card
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.model import Model
-from oddlog.scoring.threshold import alerts_per_day
+from oddlog.scoring.threshold import anomalies, flagged_per_day
 from training.dataset import COLUMNS
 from training.evaluate import ATTACK, Quality, judge_labelled, judge_planted, quality_of, truth_of
 from training.gates import Evidence, Rival
@@ -112,19 +112,22 @@ class Bench:
         model, threshold = contender.model, contender.threshold
         if model is None or threshold is None or self._planted is None:
             return Measured(None, None)
-        scores = model.score(self._own_features(model.baseline))
-        planted = self._planted
+        own, planted = self._own_features(model.baseline), self._planted
+        mixed = self._mixed_features(model.baseline, planted)
+        scores, mixed_scores = model.score(own), model.score(mixed)
+        flagged, _ = anomalies(threshold, scores, model.novelty(own))
         quality = quality_of(
-            judge_labelled(scores, truth_of(self.events["labels.truth"]), threshold.value),
+            judge_labelled(scores, truth_of(self.events["labels.truth"]), threshold.value, flagged=flagged),
             judge_planted(
-                model.score(self._mixed_features(model.baseline, planted)),
+                mixed_scores,
                 planted.scenario,
                 planted.instance,
                 threshold.value,
                 known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
+                flagged=anomalies(threshold, mixed_scores, model.novelty(mixed))[0],
             ),
         )
-        alerts = alerts_per_day(scores, self.events["source.address"], self.events["@timestamp"], threshold.value)
+        alerts = flagged_per_day(flagged, self.events["source.address"], self.events["@timestamp"])
         return Measured(quality, alerts)
 
     def _own_features(self, baseline: Baseline) -> Matrix:

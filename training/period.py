@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
 from oddlog.scoring.model import Model
-from oddlog.scoring.threshold import alerts_per_day
+from oddlog.scoring.threshold import anomalies, flagged_per_day
 from oddlog.settings import Settings
 from training.dataset import BATCH_ROWS, COLUMNS, FEATURE_COLUMNS, Dataset, Selection
 from training.evaluate import ATTACK, BENIGN, UNKNOWN, judge_planted, truth_of
@@ -38,6 +38,16 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class NoveltyFigures:
+    """What the second channel finds, alone or not."""
+
+    threshold: float
+    alerts_per_day: float
+    detected: dict[str, float]
+    """By planted scenario: share of its instances."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Figures of one version over one period."""
 
@@ -50,7 +60,9 @@ class Evaluation:
     budget_per_day: float
     threshold: float
     alerts_per_day: float
-    """At the threshold in force."""
+    """At the threshold in force, by either channel."""
+    novelty: NoveltyFigures | None
+    """None where the version has no second channel."""
     attacks: int
     """By labels and marks."""
     benign: int
@@ -63,7 +75,7 @@ class Evaluation:
     planted: Judged
     planted_events: int
     detected: dict[str, float]
-    """By planted scenario: share of its instances with an event at or above the threshold in force."""
+    """By planted scenario: share of its instances with an anomaly, by either channel, at the threshold in force."""
     cautions: tuple[str, ...]
 
 
@@ -122,10 +134,11 @@ def _judge(
     budget = budget or threshold.budget_per_day
     events = dataset.events(COLUMNS, since=since)
     tell(f"scoring {events.height:,} events")
-    scores = model.score(features_since(model.baseline, dataset.batches(FEATURE_COLUMNS), since))
+    features = features_since(model.baseline, dataset.batches(FEATURE_COLUMNS), since)
+    scores = model.score(features)
+    flagged, novel = anomalies(threshold, scores, model.novelty(features))
     labels = with_marks(events["labels.truth"], events["_id"], verdicts)
     truth = truth_of(labels)
-    flagged = scores.astype(np.float64) >= threshold.value
     labelled = None
     scored = Scored.of(events, truth, labels)
     if (truth == ATTACK).any() and (truth == BENIGN).any():
@@ -140,7 +153,9 @@ def _judge(
         ),
         seed=settings.train.seed,
     )  # fmt: skip
-    mixed_scores = model.score(planted.features(model.baseline))
+    mixed_features = planted.features(model.baseline)
+    mixed_scores = model.score(mixed_features)
+    mixed_flagged, mixed_novel = anomalies(threshold, mixed_scores, model.novelty(mixed_features))
     own_labels = with_marks(planted.events["labels.truth"], planted.events["_id"], verdicts)
     is_planted = planted.scenario.is_not_null().to_numpy()
     own_attack = ~is_planted & (truth_of(own_labels) == ATTACK)
@@ -148,10 +163,19 @@ def _judge(
     mixed = Scored.of(planted.events, mixed_truth, "attack:" + planted.scenario)
     # The budget is spent on what is there: planted attacks stand for some of which there are few.
     cut = Cut.at(scored.by_hour(scores)[1], budget * scored.days)
-    outcome = judge_planted(
-        mixed_scores, planted.scenario, planted.instance, threshold.value, known_attacks=own_attack
-    )  # fmt: skip
+    outcome, by_novelty = (
+        judge_planted(
+            mixed_scores,
+            planted.scenario,
+            planted.instance,
+            threshold.value,
+            known_attacks=own_attack,
+            flagged=flags,
+        )
+        for flags in (mixed_flagged, mixed_novel)
+    )
     assert outcome is not None
+    assert by_novelty is not None
     ids = events["_id"]
     wrong = [event for event, verdict in verdicts.items() if verdict in FALSE_ALARMS]
     false_alarms = ids.is_in(pl.Series(wrong, dtype=pl.String).implode()).to_numpy()
@@ -166,7 +190,14 @@ def _judge(
         clients=events["source.address"].n_unique(),
         budget_per_day=budget,
         threshold=threshold.value,
-        alerts_per_day=alerts_per_day(scores, events["source.address"], events["@timestamp"], threshold.value),
+        alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"]),
+        novelty=None
+        if threshold.novelty is None
+        else NoveltyFigures(
+            threshold=threshold.novelty.value,
+            alerts_per_day=flagged_per_day(novel, events["source.address"], events["@timestamp"]),
+            detected={name: one.detected for name, one in by_novelty.by_scenario.items()},
+        ),
         attacks=int((truth == ATTACK).sum()),
         benign=int((truth == BENIGN).sum()),
         marked=int(ids.is_in(pl.Series(list(verdicts), dtype=pl.String).implode()).sum()),
@@ -214,6 +245,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "budget_per_day": evaluation.budget_per_day,
         "threshold": evaluation.threshold,
         "alerts_per_day": evaluation.alerts_per_day,
+        "novelty": None if evaluation.novelty is None else asdict(evaluation.novelty),
         "attacks": evaluation.attacks,
         "benign": evaluation.benign,
         "marked": evaluation.marked,
@@ -242,6 +274,10 @@ def as_metrics(evaluation: Evaluation) -> dict[str, float]:
         "threshold/alerts_per_day": evaluation.alerts_per_day,
         "planted/events": evaluation.planted_events,
     }
+    if evaluation.novelty is not None:
+        found["novelty/threshold"] = evaluation.novelty.threshold
+        found["novelty/alerts_per_day"] = evaluation.novelty.alerts_per_day
+        found |= {f"novelty/{name}/detected": share for name, share in evaluation.novelty.detected.items()}
     if evaluation.false_alarms_left is not None:
         found["threshold/false_alarms_left"] = evaluation.false_alarms_left
     for group, judged in (("labels", evaluation.labelled), ("planted", evaluation.planted)):

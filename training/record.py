@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun
 from oddlog.scoring.card import Card
-from oddlog.scoring.model import Model
+from oddlog.scoring.model import Model, Verdict
 from oddlog.settings import Settings
 from training import figures
 from training.alerts import Alert, as_document, as_page
@@ -46,12 +46,18 @@ CONTRIBUTION_ROWS = 2_000
 class Outcome:
     """What was measured of one model."""
 
-    scores: npt.NDArray[np.float32]
+    verdict: Verdict
+    """On the later events."""
     planted_scores: npt.NDArray[np.float32]
     labelled: Labelled | None
     planted: Planted | None
     held_out_alerts: float | None
     first_alerts: list[Alert]
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Of the later events, by the first channel."""
+        return self.verdict.score
 
     @property
     def quality(self) -> Quality | None:
@@ -114,7 +120,9 @@ def training_run(
         metrics=_metrics(prepared, card, outcome, check, seconds, artifact),
         figures=_figures(prepared, card, outcome, model, options.seed),
         documents={
-            "card.json": card.model_dump(mode="json", exclude={"calibration", "golden"}),
+            "card.json": card.model_dump(
+                mode="json", exclude={"calibration": True, "golden": True, "novelty": {"calibration", "golden"}}
+            ),
             "first_alerts.json": as_document(outcome.first_alerts),
         },
         texts={"first_alerts.html": as_page(outcome.first_alerts, f"First alerts of {name}")},
@@ -166,6 +174,9 @@ def _metrics(
         "graph/largest_contribution_difference": check.contribution,
         "size/artifact_bytes": sum(file.stat().st_size for file in artifact.iterdir()),
     }
+    if card.threshold.novelty is not None:
+        found["novelty/threshold"] = card.threshold.novelty.value
+        found["novelty/alerts_per_day"] = card.threshold.novelty.expected_per_day
     if outcome.held_out_alerts is not None:
         found["threshold/alerts_per_day_held_out"] = outcome.held_out_alerts
     if (labelled := outcome.labelled) is not None:

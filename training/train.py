@@ -24,16 +24,18 @@ from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.artifact import make_golden, write_artifact
 from oddlog.scoring.calibration import fit_calibration, severity
 from oddlog.scoring.card import DatasetInfo, Threshold
-from oddlog.scoring.model import Model
+from oddlog.scoring.model import Model, Verdict
 from oddlog.scoring.reference import make_reference
-from oddlog.scoring.threshold import alerts_per_day, fit_threshold, parse_budget
+from oddlog.scoring.threshold import anomalies, fit_threshold, flagged_per_day, parse_budget
 from oddlog.settings import Settings
 from training.alerts import first_alerts
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
-from training.fit import check_graphs
+from training.fit import check_graphs, second_channel
 from training.prepare import Prepared, Progress, prepare, timed
 from training.record import Outcome, training_run
 from training.repeat import Original, prepare_again
+
+Scores = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ def train_prepared(
     with timed(seconds, "calibrate"):
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)
-        threshold = budget.threshold(scores, later)
+        second, novelty = second_channel(prepared.fitted.fit_data, features)
+        threshold = budget.threshold(scores, novelty, later)
         calibration = fit_calibration(scores)
     with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
         with timed(seconds, "compile"):
@@ -107,12 +110,14 @@ def train_prepared(
                 golden=make_golden(detector, features, scores),
                 seed=options.seed,
                 created_at=started_at,
+                novelty=second,
             )
             model = Model.load(artifact)
-            check = check_graphs(detector, model, np.concatenate([features, prepared.planted_features]))
+            rows = np.concatenate([features, prepared.planted_features])
+            check = check_graphs(detector, model, rows, second.channel)
         with timed(seconds, "evaluate"):
             tell(f"evaluating {algorithm}")
-            outcome = _evaluate(prepared, model, threshold, budget)
+            outcome = _evaluate(prepared, model, budget)
         with timed(seconds, "log"):
             tell(f"logging {algorithm} to MLflow")
             repeats = None if original is None else Repeats(original.run_id, card.model_digest == original.model_digest)
@@ -181,53 +186,60 @@ class _Budget:
     per_day: float
     share: float
 
-    def threshold(self, scores: npt.NDArray[np.float32], events: pl.DataFrame) -> Threshold:
-        found = fit_threshold(scores, events["source.address"], events["@timestamp"], self.per_day * self.share)
+    def threshold(self, scores: Scores, novelty: Scores, events: pl.DataFrame) -> Threshold:
+        found = fit_threshold(
+            scores, events["source.address"], events["@timestamp"], self.per_day * self.share, novelty=novelty
+        )
+        assert found.novelty is not None
+        second = found.novelty
+        scaled = {
+            "budget_per_day": second.budget_per_day / self.share,
+            "expected_per_day": second.expected_per_day / self.share,
+        }
         return found.model_copy(
-            update={"budget_per_day": self.per_day, "expected_per_day": found.expected_per_day / self.share}
+            update={
+                "budget_per_day": self.per_day,
+                "expected_per_day": found.expected_per_day / self.share,
+                "novelty": second.model_copy(update=scaled),
+            }
         )
 
-    def alerts(self, scores: npt.NDArray[np.float32], events: pl.DataFrame, value: float) -> float:
+    def alerts(self, flagged: npt.NDArray[np.bool_], events: pl.DataFrame) -> float:
         """Alerts a day that all clients together may be expected to raise."""
-        return alerts_per_day(scores, events["source.address"], events["@timestamp"], value) / self.share
+        return flagged_per_day(flagged, events["source.address"], events["@timestamp"]) / self.share
 
 
-def _evaluate(prepared: Prepared, model: Model, threshold: Threshold, budget: _Budget) -> Outcome:
-    later, planted = prepared.later, prepared.planted
-    scores = model.score(prepared.fitted.later)
-    planted_scores = model.score(prepared.planted_features)
+def _evaluate(prepared: Prepared, model: Model, budget: _Budget) -> Outcome:
+    later, planted, value = prepared.later, prepared.planted, model.card.threshold.value
+    verdict, among_planted = model.judge(prepared.fitted.later), model.judge(prepared.planted_features)
     return Outcome(
-        scores=scores,
-        planted_scores=planted_scores,
-        labelled=judge_labelled(scores, truth_of(later["labels.truth"]), threshold.value),
+        verdict=verdict,
+        planted_scores=among_planted.score,
+        labelled=judge_labelled(verdict.score, truth_of(later["labels.truth"]), value, flagged=verdict.is_anomaly),
         planted=judge_planted(
-            planted_scores,
+            among_planted.score,
             planted.scenario,
             planted.instance,
-            threshold.value,
+            value,
             known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
+            flagged=among_planted.is_anomaly,
         ),
-        held_out_alerts=_held_out_alerts(scores, later, budget),
-        first_alerts=first_alerts(
-            later,
-            scores,
-            prepared.fitted.later,
-            threshold.value,
-            model,
-            model.card.feature_names,
-            model.card.typical,
-        ),
+        held_out_alerts=_held_out_alerts(verdict, later, budget),
+        first_alerts=first_alerts(later, verdict),
     )
 
 
-def _held_out_alerts(scores: npt.NDArray[np.float32], later: pl.DataFrame, budget: _Budget) -> float | None:
-    """Alerts a day on the second half of the later events, at a threshold chosen on the first: an honest estimate."""
+def _held_out_alerts(verdict: Verdict, later: pl.DataFrame, budget: _Budget) -> float | None:
+    """Alerts a day on the second half of the later events, at thresholds chosen on the first: an honest estimate."""
     times = later["@timestamp"]
     first = times < times.sort()[later.height // 2]
-    if not first.any():
+    if not first.any() or verdict.novelty is None:
         return None
-    chosen = budget.threshold(scores[first.to_numpy()], later.filter(first))
-    return budget.alerts(scores[~first.to_numpy()], later.filter(~first), chosen.value)
+    early, late = first.to_numpy(), ~first.to_numpy()
+    novelty = verdict.novelty.score
+    chosen = budget.threshold(verdict.score[early], novelty[early], later.filter(first))
+    flagged, _ = anomalies(chosen, verdict.score[late], novelty[late])
+    return budget.alerts(flagged, later.filter(~first))
 
 
 def _dataset_info(prepared: Prepared) -> DatasetInfo:

@@ -32,6 +32,9 @@ HISTORY_LENGTH = 100  # thresholds kept; a tag's value may have 100,000 characte
 ARTIFACT_FILES = ("model.onnx", "contributions.onnx", "baseline.arrow", "reference.arrow", "card.json")
 """The model artifact (oddlog/scoring/artifact.py): what `download` hands out, in one flat folder."""
 
+LATER_FILES = ("novelty.onnx",)
+"""What artifacts of format 1 have not; whether one has to be there, its card tells whoever loads it."""
+
 _PAGE = 200
 
 
@@ -189,8 +192,9 @@ class MlflowRegistry:
                 expected="an artifact with " + ", ".join(ARTIFACT_FILES),
                 mend="oddlog train; versions that oddlog did not register cannot be served",
             )
-        for name in ARTIFACT_FILES:
-            shutil.move(present[name], flat / name)
+        for name in (*ARTIFACT_FILES, *LATER_FILES):
+            if name in present:
+                shutil.move(present[name], flat / name)
 
 
 def _threshold_of(version: str, tags: Mapping[str, str]) -> Threshold | None:

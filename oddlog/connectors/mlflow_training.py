@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from oddlog.connectors import mlflow_connection as connection
-from oddlog.connectors.mlflow_registry import ALGORITHM_TAG, ARTIFACT_FILES, THRESHOLD_TAG, MlflowRegistry
+from oddlog.connectors.mlflow_registry import (
+    ALGORITHM_TAG,
+    ARTIFACT_FILES,
+    LATER_FILES,
+    THRESHOLD_TAG,
+    MlflowRegistry,
+)
 from oddlog.connectors.registry import ModelVersion
 from oddlog.errors import RegistryError
 
@@ -248,7 +254,11 @@ def _log_model(mlflow: Any, run: TrainingRun) -> Any:
         input_example={"features": run.example},
         # Written out: to infer them MLflow would start the model in an environment of its own.
         pip_requirements=[f"{name}=={installed_version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
-        extra_files=[str(run.artifact / name) for name in ARTIFACT_FILES if name != _MODEL_FILE],
+        extra_files=[
+            str(run.artifact / name)
+            for name in (*ARTIFACT_FILES, *LATER_FILES)
+            if name != _MODEL_FILE and (run.artifact / name).is_file()
+        ],
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
         metadata={"oddlog": dict(run.tags)},

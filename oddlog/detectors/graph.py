@@ -19,7 +19,7 @@ INPUT = "features"
 
 
 class Graph:
-    """A graph under construction: `features` float32 [rows, columns] in, one tensor out."""
+    """A graph under construction: `features` float32 [rows, columns] in, one tensor out, or several."""
 
     def __init__(self, columns: int) -> None:
         self._columns = columns
@@ -44,13 +44,20 @@ class Graph:
 
     def model(self, result: str, output: str, columns: int | None = None) -> onnx.ModelProto:
         """The checked model; `output` float32 [rows] or, with `columns`, [rows, columns]."""
-        self._nodes.append(helper.make_node("Identity", [result], [output], name="output"))
-        shape = ["rows"] if columns is None else ["rows", columns]
+        return self.model_of({output: (result, columns)})
+
+    def model_of(self, outputs: Mapping[str, tuple[str, int | None]]) -> onnx.ModelProto:
+        """The checked model with several outputs: by name the tensor, and its columns (None: [rows])."""
+        shapes = []
+        for number, (output, (result, columns)) in enumerate(outputs.items()):
+            self._nodes.append(helper.make_node("Identity", [result], [output], name=f"output{number or ''}"))
+            shape = ["rows"] if columns is None else ["rows", columns]
+            shapes.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
         graph = helper.make_graph(
             self._nodes,
             "oddlog",
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["rows", self._columns])],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+            shapes,
             self._constants,
         )
         model = helper.make_model(

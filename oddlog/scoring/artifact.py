@@ -2,6 +2,7 @@
 
     model.onnx           features -> score
     contributions.onnx   features -> contributions
+    novelty.onnx         features -> novelty, contributions: the second channel (format 2)
     baseline.arrow       frozen tables of the features
     reference.arrow      what features and scores were distributed like, for drift
     card.json            everything else (card.py)
@@ -18,7 +19,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,21 +31,32 @@ import polars as pl
 from pydantic import ValidationError
 
 from oddlog.errors import ArtifactError, UsageError
-from oddlog.scoring.card import Calibration, Card, DatasetInfo, Golden, Threshold
+from oddlog.scoring.card import Calibration, Card, DatasetInfo, Golden, NoveltyCard, Threshold
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from oddlog.detectors.detector import Detector
+    from oddlog.detectors.novelty import Novelty
     from oddlog.features.baseline import Baseline
 
-MODEL, CONTRIBUTIONS = "model.onnx", "contributions.onnx"
+MODEL, CONTRIBUTIONS, NOVELTY = "model.onnx", "contributions.onnx", "novelty.onnx"
 BASELINE, REFERENCE, CARD = "baseline.arrow", "reference.arrow", "card.json"
 DIGESTED = (MODEL, CONTRIBUTIONS, BASELINE, REFERENCE)
 FILES = (*DIGESTED, CARD)
+"""What every model has; one of format 2 has NOVELTY beside them."""
 
-_UNDIGESTED = {"model_digest", "created_at"}
+_UNDIGESTED = ("model_digest", "created_at")
 _MEND = "oddlog train, and promote the new version"
+
+
+@dataclass(frozen=True, slots=True)
+class NoveltyPart:
+    """The second channel of a model: fitted, its median over the fitted rows, calibrated on the later period."""
+
+    channel: Novelty
+    typical: float
+    calibration: Calibration
 
 
 def write_artifact(
@@ -59,11 +72,13 @@ def write_artifact(
     golden: Golden,
     seed: int,
     created_at: dt.datetime,
+    novelty: NoveltyPart | None = None,
 ) -> Card:
     """Write the whole folder beside `folder`, then rename it there, so that no half artifact is ever seen.
 
     `typical` is the median of every feature, in the order of the declaration; `reference` comes from
-    `make_reference`, `golden` from `make_golden`. An artifact that is there already is replaced.
+    `make_reference`, `golden` from `make_golden`. Without `novelty` the artifact has format 1. An artifact that is
+    there already is replaced.
     """
     from oddlog.features.declaration import FEATURE_NAMES, feature_digest
 
@@ -78,8 +93,11 @@ def write_artifact(
         BASELINE: baseline.to_arrow(),
         REFERENCE: frame_to_arrow(reference),
     }
+    if novelty is not None:
+        contents[NOVELTY] = _graph_bytes(novelty.channel.graph())
     undigested = Card.model_validate(
         {
+            "format": 1 if novelty is None else 2,
             "algorithm": detector.name,
             "parameters": detector.parameters(),
             "seed": seed,
@@ -91,13 +109,14 @@ def write_artifact(
             "calibration": calibration,
             "threshold": threshold,
             "golden": golden,
+            "novelty": None if novelty is None else _novelty_card(novelty, golden),
             "oddlog_version": _oddlog_version(),
             "created_at": created_at,
             "model_digest": "",
         }
     )
     card = undigested.model_copy(update={"model_digest": _digest(contents, undigested)})
-    contents[CARD] = (card.model_dump_json(indent=2) + "\n").encode()
+    contents[CARD] = (card.model_dump_json(indent=2, exclude=card.unknown_to_format) + "\n").encode()
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -119,28 +138,38 @@ def write_artifact(
 
 def read_card(folder: Path) -> Card:
     """The card of an artifact, not verified against the other files. Raises ArtifactError."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise ArtifactError(
-            f"{folder} lacks {', '.join(missing)}",
-            expected=f"a model artifact: {', '.join(FILES)}",
-            mend=_MEND,
-        )
+    _check_there(folder, FILES)
     try:
-        return Card.model_validate_json(_read(folder / CARD))
+        card = Card.model_validate_json(_read(folder / CARD))
     except ValidationError as error:
         first = error.errors()[0]
         raise ArtifactError(
             f"{folder / CARD}: {'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}",
-            expected="a card of format 1",
+            expected="a card of format 1 or 2",
             mend=_MEND,
         ) from None
+    _check_there(folder, _digested(card))
+    return card
+
+
+def _check_there(folder: Path, files: Sequence[str]) -> None:
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise ArtifactError(
+            f"{folder} lacks {', '.join(missing)}",
+            expected=f"a model artifact: {', '.join(dict.fromkeys([*FILES, *files]))}",
+            mend=_MEND,
+        )
+
+
+def _digested(card: Card) -> tuple[str, ...]:
+    """The files beside the card."""
+    return DIGESTED if card.format == 1 else (*DIGESTED, NOVELTY)
 
 
 def read_verified(folder: Path) -> tuple[Card, dict[str, bytes]]:
     """The card and the bytes of the other files, their digest checked. Raises ArtifactError."""
     card = read_card(folder)
-    contents = {name: _read(folder / name) for name in DIGESTED}
+    contents = {name: _read(folder / name) for name in _digested(card)}
     found = _digest(contents, card)
     if found != card.model_digest:
         raise ArtifactError(
@@ -193,15 +222,25 @@ def frame_from_arrow(data: bytes) -> pl.DataFrame:
 def _digest(contents: Mapping[str, bytes], card: Card) -> str:
     whole = hashlib.sha256()
     canonical = json.dumps(
-        card.model_dump(mode="json", exclude=_UNDIGESTED),
+        card.model_dump(mode="json", exclude={**dict.fromkeys(_UNDIGESTED, True), **card.unknown_to_format}),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
     ).encode()
-    for name, data in [*((name, contents[name]) for name in DIGESTED), (CARD, canonical)]:
+    for name, data in [*((name, contents[name]) for name in _digested(card)), (CARD, canonical)]:
         whole.update(f"{name}:{len(data)}:".encode())
         whole.update(data)
     return whole.hexdigest()
+
+
+def _novelty_card(part: NoveltyPart, golden: Golden) -> NoveltyCard:
+    rows = np.asarray(golden.features, dtype=np.float32)
+    return NoveltyCard(
+        parameters=part.channel.parameters(),
+        typical=part.typical,
+        calibration=part.calibration,
+        golden=part.channel.score(rows).astype(float).tolist(),
+    )
 
 
 def _graph_bytes(graph: ModelProto) -> bytes:

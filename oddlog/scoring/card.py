@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 Algorithm = Literal["iforest", "autoencoder", "surprise"]
 
@@ -18,6 +18,16 @@ class _Finite(_Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+class NoveltyThreshold(_Finite):
+    """The second channel's: a novelty at or above `value` is an anomaly, whatever the first channel says."""
+
+    value: float
+    budget_per_day: float
+    """Its share of the alerts that the owner wants to see a day."""
+    expected_per_day: float
+    """Alerts a day that it added, on the period it was learnt from, to those of the first channel."""
+
+
 class Threshold(_Finite):
     """A score at or above `value` is an anomaly. Lives apart from the model: a JSON tag on its version."""
 
@@ -25,12 +35,14 @@ class Threshold(_Finite):
     version: str
     """Counts up with every recalibration of this model version: "1", "2", ..."""
     budget_per_day: float
-    """Alerts, distinct (client, hour), that the owner wants to see a day."""
+    """Alerts, distinct (client, hour), that the owner wants to see a day: by both channels together."""
     expected_per_day: float
-    """Alerts a day that this threshold gave on the period it was learnt from."""
+    """Alerts a day that this threshold, and novelty's, gave on the period they were learnt from."""
     since: AwareDatetime
     until: AwareDatetime
     """The period it was learnt from: later than the one the model was fitted on."""
+    novelty: NoveltyThreshold | None = None
+    """None: the second channel says nothing."""
 
 
 class Calibration(_Frozen):
@@ -68,10 +80,24 @@ class Golden(_Frozen):
     scores: list[float]
 
 
-class Card(_Frozen):
-    """One model: what it is, what it was made from, and how to check that it still is."""
+class NoveltyCard(_Frozen):
+    """What a card says of the second channel (oddlog/detectors/novelty.py)."""
 
-    format: Literal[1] = 1
+    parameters: dict[str, Any]
+    typical: float
+    """Median over the fitted period."""
+    calibration: Calibration
+    golden: list[float]
+    """The novelty of the golden rows."""
+
+
+class Card(_Frozen):
+    """One model: what it is, what it was made from, and how to check that it still is.
+
+    Format 1 has one channel, format 2 has novelty beside it.
+    """
+
+    format: Literal[1, 2] = 2
     algorithm: Algorithm
     parameters: dict[str, Any]
     seed: int
@@ -85,7 +111,20 @@ class Card(_Frozen):
     calibration: Calibration
     threshold: Threshold
     golden: Golden
+    novelty: NoveltyCard | None = None
     oddlog_version: str
     created_at: dt.datetime
     model_digest: str
     """SHA-256 of graphs, tables and this card without `model_digest` and `created_at`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.format == 2) != (self.novelty is not None):
+            raise ValueError(f"a card of format {self.format} {'without' if self.format == 2 else 'with'} novelty")
+        return self
+
+    @property
+    def unknown_to_format(self) -> dict[str, Any]:
+        """What a card of this format has no field for, as pydantic's `exclude`: its text, and so its digest, are those
+        of the oddlog that wrote it."""
+        return {"novelty": True, "threshold": {"novelty"}} if self.format == 1 else {}

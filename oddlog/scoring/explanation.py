@@ -80,6 +80,42 @@ def explain(
     ]
 
 
+NOVELTY = "novelty"
+"""What a reason of the second channel names instead of a feature."""
+
+NOVELTY_MOST = 2
+"""Rarities told in it."""
+
+
+def explain_novelty(
+    features: npt.NDArray[np.float32],
+    contributions: npt.NDArray[np.float32],
+    names: Sequence[str],
+    typical: Mapping[str, float],
+    novelty: npt.NDArray[np.float32],
+    usual: float,
+) -> list[Reason]:
+    """The second channel's one reason for each of k requests: what is new about them, in a sentence.
+
+    `features` and `contributions` (oddlog/detectors/novelty.py) [k, d]; its value is the request's `novelty` [k], its
+    typical value `usual`, that of the fitted period.
+    """
+    found = []
+    for parts, value in zip(explain(features, contributions, names, typical), novelty.tolist(), strict=True):
+        new = [part["text"].removeprefix(f"{part['feature']}: ").replace("; typical", ", typically") for part in parts]
+        said = "; ".join(new[:NOVELTY_MOST])
+        found.append(
+            Reason(
+                feature=NOVELTY,
+                value=value,
+                typical=usual,
+                share=1.0,
+                text=f"{NOVELTY}: odd in itself, whoever sends it" + (f": {said}" if said else ""),
+            )
+        )
+    return found
+
+
 def _distinct(columns: npt.NDArray[np.intp], names: Sequence[str]) -> list[int]:
     """The first MOST of `columns`, of every signal one."""
     chosen: dict[str, int] = {}

@@ -61,7 +61,7 @@ def score_with(
     held: Held, champion: str, model_name: str, features: npt.NDArray[np.float32], names: list[str]
 ) -> Scores:
     """The verdict of one held version on a matrix. Raises ScorerError where the names are not the model's."""
-    score, severity, is_anomaly, reasons = held.model.judge(held.model.ordered(features, names), held.threshold)
+    verdict = held.model.judge(held.model.ordered(features, names), held.threshold)
     return Scores(
         model_name=model_name,
         model_version=held.version,
@@ -69,8 +69,9 @@ def score_with(
         threshold=held.threshold.value,
         threshold_version=held.threshold.version,
         champion=champion,
-        score=score,
-        severity=severity,
-        is_anomaly=is_anomaly,
-        reasons=reasons,
+        score=verdict.score,
+        severity=verdict.severity,
+        is_anomaly=verdict.is_anomaly,
+        reasons=verdict.reasons,
+        novelty=verdict.novelty,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,30 @@ from oddlog.scoring.artifact import (
     BASELINE,
     CONTRIBUTIONS,
     MODEL,
+    NOVELTY,
     REFERENCE,
     frame_from_arrow,
     read_verified,
 )
 from oddlog.scoring.card import Card, Threshold
-from oddlog.scoring.explanation import explain
-from oddlog.scoring.scorer import Reason
+from oddlog.scoring.explanation import explain, explain_novelty
+from oddlog.scoring.scorer import NoveltyScores, Reason
+from oddlog.scoring.threshold import anomalies
 
 Matrix = npt.NDArray[np.float32]
 
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a model says of n rows: the fields of `Scores` that are its own to tell."""
+
+    score: npt.NDArray[np.float32]
+    severity: npt.NDArray[np.float64]
+    is_anomaly: npt.NDArray[np.bool_]
+    reasons: dict[int, list[Reason]]
+    novelty: NoveltyScores | None
 
 
 class Model:
@@ -44,6 +58,7 @@ class Model:
         self._reference = contents[REFERENCE]
         self._threads = threads
         self._score = _session(contents[MODEL], threads)
+        self._novelty = None if card.novelty is None else _session(contents[NOVELTY], threads)
         # Its graph is run for anomalies alone, and by many processes never: it is built at the first of them.
         self._contribution_graph = contents[CONTRIBUTIONS]
         self._contributions: Any = None
@@ -79,19 +94,17 @@ class Model:
         """Recompute the golden vectors. Raises ArtifactError where a score is another than when it was
         made."""
         rows = np.asarray(self.card.golden.features, dtype=np.float32).reshape(-1, len(self.card.feature_names))
-        expected = np.asarray(self.card.golden.scores, dtype=np.float64)
-        found = self.score(rows)
-        if not np.allclose(found, expected, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL):
-            worst = int(np.argmax(np.nan_to_num(np.abs(found - expected), nan=np.inf)))
-            raise ArtifactError(
-                f"golden vector {worst} scores {found[worst]:.6g}",
-                expected=f"{expected[worst]:.6g}, as when the model was made",
-                mend="check the versions of onnxruntime and numpy; else oddlog train",
-            )
+        _compare_golden("scores", self.score(rows), self.card.golden.scores)
+        if self.card.novelty is not None and (novelty := self.novelty(rows)) is not None:
+            _compare_golden("has a novelty of", novelty, self.card.novelty.golden)
 
     def score(self, features: Matrix) -> npt.NDArray[np.float32]:
         """Scores float32 [n], higher = more anomalous."""
         return _run(self._score, "score", features, (len(features),))
+
+    def novelty(self, features: Matrix) -> npt.NDArray[np.float32] | None:
+        """Novelty float32 [n], higher = odder in itself; None where the model has no second channel."""
+        return None if self._novelty is None else _run(self._novelty, "novelty", features, (len(features),))
 
     def severity(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Severities float64 [n] of scores [n] (calibration.py)."""
@@ -106,22 +119,41 @@ class Model:
                     self._contributions = _session(self._contribution_graph, self._threads)
         return _run(self._contributions, "contributions", features, np.shape(features))
 
-    def judge(
-        self, features: Matrix, threshold: Threshold | None = None
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_], dict[int, list[Reason]]]:
-        """Score [n], severity [n], is_anomaly [n], and reasons by row for anomalies alone.
+    def judge(self, features: Matrix, threshold: Threshold | None = None) -> Verdict:
+        """The verdict on every row, with reasons for anomalies alone.
 
         `threshold`: None takes the one that the model was made with."""
-        value = (threshold or self.card.threshold).value
-        score = self.score(features)
-        is_anomaly = score.astype(np.float64) >= value
-        odd = np.flatnonzero(is_anomaly)
+        threshold = threshold or self.card.threshold
+        score, novelty = self.score(features), self.novelty(features)
+        is_anomaly, novel = anomalies(threshold, score, novelty)
         reasons: dict[int, list[Reason]] = {}
+        # What the first channel does not find odd, it is not asked to explain.
+        odd = np.flatnonzero(score.astype(np.float64) >= threshold.value)
         if odd.size:
             rows = np.ascontiguousarray(features[odd])
             explained = explain(rows, self.contributions(rows), self.card.feature_names, self.card.typical)
             reasons = {int(row): found for row, found in zip(odd, explained, strict=True)}
-        return score, self.severity(score), is_anomaly, reasons
+        second = None
+        if novelty is not None and threshold.novelty is not None and self.card.novelty is not None:
+            new = np.flatnonzero(novel)
+            rows, names = np.ascontiguousarray(features[new]), self.card.feature_names
+            parts, usual = self.novelty_parts(rows), self.card.novelty.typical
+            told = explain_novelty(rows, parts, names, self.card.typical, novelty[new], usual)
+            for row, reason in zip(new.tolist(), told, strict=True):
+                reasons.setdefault(row, []).append(reason)
+            second = NoveltyScores(
+                threshold=threshold.novelty.value,
+                score=novelty,
+                severity=calibration.severity(self.card.novelty.calibration, novelty),
+                is_anomaly=novel,
+            )
+        return Verdict(score, self.severity(score), is_anomaly, reasons, second)
+
+    def novelty_parts(self, features: Matrix) -> Matrix:
+        """How much each feature carried of the novelty, float32 [n, d]; they sum to it. Without that channel, 0."""
+        if self._novelty is None:
+            return np.zeros(np.shape(features), dtype=np.float32)
+        return _run(self._novelty, "contributions", features, np.shape(features))
 
     def ordered(self, features: Matrix, names: Sequence[str]) -> Matrix:
         """`features` [n, len(names)] with its columns in the model's order.
@@ -152,6 +184,20 @@ class Model:
     def reference(self) -> pl.DataFrame:
         """Quantile points of every feature, `score` and `severity` (reference.py)."""
         return frame_from_arrow(self._reference)
+
+
+def _compare_golden(what: str, found: npt.NDArray[np.float32], golden: Sequence[float]) -> None:
+    expected = np.asarray(golden, dtype=np.float64)
+    if found.shape == expected.shape and np.allclose(found, expected, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL):
+        return
+    if found.shape != expected.shape:
+        raise ArtifactError(f"{len(found)} golden vectors with {len(expected)} values", mend="oddlog train")
+    worst = int(np.argmax(np.nan_to_num(np.abs(found - expected), nan=np.inf)))
+    raise ArtifactError(
+        f"golden vector {worst} {what} {found[worst]:.6g}",
+        expected=f"{expected[worst]:.6g}, as when the model was made",
+        mend="check the versions of onnxruntime and numpy; else oddlog train",
+    )
 
 
 def _check_features(card: Card) -> None:

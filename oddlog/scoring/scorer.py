@@ -21,12 +21,26 @@ class Reason(TypedDict):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoveltyScores:
+    """What the second channel says of a batch of n rows: how odd a request is in itself, whoever sends it.
+
+    `score` float32 [n]; `severity` float64 [n], on the same scale as the first channel's; `is_anomaly` bool [n].
+    """
+
+    threshold: float
+    score: npt.NDArray[np.float32]
+    severity: npt.NDArray[np.float64]
+    is_anomaly: npt.NDArray[np.bool_]
+
+
 @dataclass(slots=True)
 class Scores:
     """The verdict on a batch of n rows, all by one model version.
 
-    `score` float32 [n], higher = more anomalous; `severity` float64 [n]; `is_anomaly` bool [n];
-    `reasons` by row number, for anomalies alone.
+    `score` float32 [n], higher = more anomalous; `severity` float64 [n]; `is_anomaly` bool [n], by either channel;
+    `reasons` by row number, for anomalies alone; `novelty`, None where the model has no second channel, or that no
+    threshold.
     """
 
     model_name: str
@@ -40,6 +54,7 @@ class Scores:
     severity: npt.NDArray[np.float64]
     is_anomaly: npt.NDArray[np.bool_]
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
+    novelty: NoveltyScores | None = None
 
 
 class Scorer(Protocol):

@@ -1,4 +1,4 @@
-"""The alert threshold, from the alerts wanted a day. An alert is a distinct (client, hour)."""
+"""The alert thresholds of both channels, from the alerts wanted a day. An alert is a distinct (client, hour)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import polars as pl
 
 from oddlog.errors import UsageError
 from oddlog.events.schema import TIMESTAMP
-from oddlog.scoring.card import Threshold
+from oddlog.scoring.card import NoveltyThreshold, Threshold
 
 MOST_SHARE = 0.1
 """Share of the client-hours that may alert, whatever the budget: on a quiet site a budget is a limit, not a
 goal."""
+
+NOVELTY_SHARE = 0.05
+"""Share of the budget that the second channel may spend."""
 
 Texts = Sequence[str] | npt.NDArray[Any] | pl.Series
 Times = Sequence[dt.datetime] | npt.NDArray[Any] | pl.Series
@@ -47,6 +50,25 @@ def alerts_per_day(scores: npt.ArrayLike, clients: Texts, timestamps: Times, val
     return count_alerts(scores, clients, timestamps, value) / _days(since, until)
 
 
+def anomalies(
+    threshold: Threshold, scores: npt.ArrayLike, novelty: npt.ArrayLike | None = None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which events are anomalies [n], by either channel; and those that the second one finds, alone or not.
+
+    `novelty` [n]: None where the model has no second channel.
+    """
+    first = np.asarray(scores, dtype=np.float64) >= threshold.value
+    if novelty is None or threshold.novelty is None:
+        return first, np.zeros_like(first)
+    second = np.asarray(novelty, dtype=np.float64) >= threshold.novelty.value
+    return first | second, second
+
+
+def flagged_per_day(flagged: npt.ArrayLike, clients: Texts, timestamps: Times) -> float:
+    """Distinct (client, hour) with a flagged event [n], over the days that the timestamps span."""
+    return alerts_per_day(np.asarray(flagged, dtype=np.float32), clients, timestamps, 1.0)
+
+
 def span(timestamps: Times) -> tuple[dt.datetime, dt.datetime]:
     """The first and the last time, UTC. Raises UsageError where there is none."""
     times = _times(timestamps)
@@ -68,6 +90,7 @@ def fit_threshold(
     timestamps: Times,
     budget_per_day: float,
     *,
+    novelty: npt.ArrayLike | None = None,
     version: str = "1",
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
@@ -81,6 +104,9 @@ def fit_threshold(
     scores alerts on the same events; the middle is taken, so that the last digits of a score's computation
     decide nothing.
 
+    With `novelty` [n] the second channel has a threshold too: NOVELTY_SHARE of the alerts, rounded down, are its own,
+    among the client-hours that do not alert already; the first channel has the rest. So both together keep the budget.
+
     Raises UsageError where there are no events, or the budget is not positive.
 
     >>> day = [dt.datetime(2024, 1, 1, hour, tzinfo=dt.UTC) for hour in range(24)] + [
@@ -93,19 +119,38 @@ def fit_threshold(
         raise UsageError(f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day")
     first, last = span(timestamps)
     since, until = since or first, until or last
+    days = _days(since, until)
     groups = _client_hours(scores, clients, timestamps)
-    highest = np.sort(groups.get_column("score").to_numpy())[::-1]
-    allowed = math.floor(budget_per_day * _days(since, until) + 1e-9)
-    allowed = min(allowed, math.floor(highest.size * MOST_SHARE))
-    value = _cut(np.asarray(scores, dtype=np.float32).astype(np.float64), float(highest[allowed]))
+    highest = groups["score"].to_numpy()
+    allowed = min(math.floor(budget_per_day * days + 1e-9), math.floor(highest.size * MOST_SHARE))
+    own = 0 if novelty is None else math.floor(allowed * NOVELTY_SHARE + 1e-9)
+    value = _value(scores, highest, allowed - own)
+    alerts = highest >= value
+    second = None
+    if novelty is not None:
+        rest = _client_hours(novelty, clients, timestamps)["score"].to_numpy()[~alerts]
+        second_value = _value(novelty, rest, own)
+        added = int((rest >= second_value).sum())
+        second = NoveltyThreshold(
+            value=second_value,
+            budget_per_day=float(budget_per_day) * NOVELTY_SHARE,
+            expected_per_day=added / days,
+        )
     return Threshold(
         value=value,
         version=version,
         budget_per_day=float(budget_per_day),
-        expected_per_day=float((highest >= value).sum()) / _days(since, until),
+        expected_per_day=int(alerts.sum()) / days + (second.expected_per_day if second else 0.0),
         since=since,
         until=until,
+        novelty=second,
     )
+
+
+def _value(scores: npt.ArrayLike, highest: npt.NDArray[np.float64], allowed: int) -> float:
+    """The lowest value that `allowed` of the client-hours, by their highest scores [m], reach at most."""
+    silent = np.partition(highest, highest.size - 1 - allowed)[highest.size - 1 - allowed]
+    return _cut(np.asarray(scores, dtype=np.float32).astype(np.float64), float(silent))
 
 
 def _cut(scores: npt.NDArray[np.float64], silent: float) -> float:
@@ -128,7 +173,7 @@ def _times(timestamps: Times) -> pl.Series:
 
 
 def _client_hours(scores: npt.ArrayLike, clients: Texts, timestamps: Times) -> pl.DataFrame:
-    """One row for every (client, hour): its highest score, through float32 as the models give it."""
+    """One row for every (client, hour), in their order: its highest score, through float32 as the models give it."""
     values = np.asarray(scores, dtype=np.float32).ravel()
     names = clients if isinstance(clients, pl.Series) else pl.Series(clients, dtype=pl.String)
     times = _times(timestamps)
@@ -138,4 +183,4 @@ def _client_hours(scores: npt.ArrayLike, clients: Texts, timestamps: Times) -> p
             expected="one of each for every event",
         )
     frame = pl.DataFrame({"score": values.astype(np.float64), "client": names, "hour": times.dt.truncate("1h")})
-    return frame.group_by("client", "hour").agg(pl.col("score").max())
+    return frame.group_by("client", "hour").agg(pl.col("score").max()).sort("client", "hour")

@@ -166,7 +166,8 @@ def test_the_champion_scores_what_its_model_scores(world: World) -> None:
     rows = matrix(500)
     found = world.scorer.score(rows, NAMES)
     model = world.models["1"]
-    score, severity, is_anomaly, reasons = model.judge(rows)
+    verdict = model.judge(rows)
+    score, severity, is_anomaly, reasons = verdict.score, verdict.severity, verdict.is_anomaly, verdict.reasons
     assert (found.model_name, found.model_version, found.champion) == ("oddlog", "1", "1")
     assert found.baseline_digest == model.baseline.digest
     assert (found.threshold, found.threshold_version) == (model.card.threshold.value, "1")
@@ -175,6 +176,12 @@ def test_the_champion_scores_what_its_model_scores(world: World) -> None:
     np.testing.assert_array_equal(found.is_anomaly, is_anomaly)
     assert (found.score.dtype, found.severity.dtype, found.is_anomaly.dtype) == (np.float32, np.float64, np.bool_)
     assert 0 < is_anomaly.sum() < len(rows)
+    assert found.novelty is not None
+    assert verdict.novelty is not None
+    assert found.novelty.threshold == verdict.novelty.threshold
+    np.testing.assert_array_equal(found.novelty.score, verdict.novelty.score)
+    np.testing.assert_allclose(found.novelty.severity, verdict.novelty.severity, rtol=1e-12)
+    np.testing.assert_array_equal(found.novelty.is_anomaly, verdict.novelty.is_anomaly)
     assert found.reasons.keys() == reasons.keys()
     for row, expected in reasons.items():
         assert [reason["feature"] for reason in found.reasons[row]] == [reason["feature"] for reason in expected]
@@ -189,6 +196,8 @@ def test_the_champion_scores_what_its_model_scores(world: World) -> None:
 def test_any_number_of_rows(world: World, rows: int) -> None:
     found = world.scorer.score(matrix(rows), NAMES)
     assert found.score.shape == found.severity.shape == found.is_anomaly.shape == (rows,)
+    assert found.novelty is not None
+    assert found.novelty.score.shape == found.novelty.severity.shape == found.novelty.is_anomaly.shape == (rows,)
     np.testing.assert_array_equal(found.score, world.models["1"].score(matrix(rows)))
     assert set(found.reasons) == set(np.flatnonzero(found.is_anomaly).tolist())
 

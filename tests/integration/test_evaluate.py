@@ -38,12 +38,15 @@ def found(place: Place) -> Evaluation:
 
 @pytest.fixture
 def known(place: Place) -> pl.DataFrame:
-    """The events after the fitted period with labels and scores, computed here in one go."""
+    """The events after the fitted period with labels, scores and novelty, computed here in one go."""
     events = pl.concat(place.store.read_events(EventQuery(), order="position"))
-    scores = place.champion.score(FeatureComputer(place.champion.baseline).compute(events))
-    return events.with_columns(score=pl.Series(scores.astype(np.float64))).filter(
-        pl.col("@timestamp") >= place.champion.card.dataset.fit_until
-    )
+    features = FeatureComputer(place.champion.baseline).compute(events)
+    novelty = place.champion.novelty(features)
+    assert novelty is not None
+    return events.with_columns(
+        score=pl.Series(place.champion.score(features).astype(np.float64)),
+        novelty=pl.Series(novelty.astype(np.float64)),
+    ).filter(pl.col("@timestamp") >= place.champion.card.dataset.fit_until)
 
 
 def test_figures_are_those_of_the_benchmarks(found: Evaluation, known: pl.DataFrame, place: Place) -> None:
@@ -63,8 +66,14 @@ def test_figures_are_those_of_the_benchmarks(found: Evaluation, known: pl.DataFr
     assert found.labelled.events["recall_at_budget"] == pytest.approx(taken[attack].sum() / attack.sum())
     assert set(found.labelled.by_type) == set(known["labels.truth"].unique()) - {"benign"}
     threshold = place.first.threshold.value
-    alerts = hours.filter(pl.col("score") >= threshold).height
-    assert found.alerts_per_day == pytest.approx(alerts / days)
+    second = place.first.threshold.novelty
+    assert second is not None
+    either = (pl.col("score") >= threshold) | (pl.col("novelty") >= second.value)
+    hour = pl.struct("source.address", pl.col("@timestamp").dt.truncate("1h"))
+    assert found.alerts_per_day == pytest.approx(known.filter(either).select(hour).n_unique() / days)
+    assert found.novelty is not None
+    new = known.filter(pl.col("novelty") >= second.value)
+    assert found.novelty.alerts_per_day == pytest.approx(new.select(hour).n_unique() / days)
     assert found.cautions == ()
 
 

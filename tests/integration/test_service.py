@@ -142,13 +142,13 @@ def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path:
             if version == "2":
                 house.promote("2")
                 wait_for(lambda: scorer.champion() == "2", "version 2 as champion")
-            score, severities, odd, reasons = house.models[version].judge(rows)
+            verdict = house.models[version].judge(rows)
             found = scorer.score(rows, NAMES)
             assert (found.model_version, found.champion) == (version, version)
-            np.testing.assert_array_equal(found.score, score)
-            np.testing.assert_array_equal(found.severity, severities)
-            np.testing.assert_array_equal(found.is_anomaly, odd)
-            assert found.reasons == reasons
+            np.testing.assert_array_equal(found.score, verdict.score)
+            np.testing.assert_array_equal(found.severity, verdict.severity)
+            np.testing.assert_array_equal(found.is_anomaly, verdict.is_anomaly)
+            assert found.reasons == verdict.reasons
             assert scorer.baseline(version).digest == found.baseline_digest
         # Who still has the lane of version 1 is served by it, and told who is champion.
         old = scorer.score(rows[:10], NAMES, version="1")

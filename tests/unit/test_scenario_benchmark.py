@@ -33,7 +33,8 @@ def test_every_scenario_by_every_method(found: dict[str, Figures]) -> None:
     for figures in found.values():
         assert list(figures) == list(SCENARIOS)
         for by_method in figures.values():
-            assert list(by_method) == ["surprise", *RULES]
+            assert list(by_method) == ["surprise", "novelty", *RULES]
+            assert "with_novelty" in by_method["surprise"]
             assert all(0.0 <= value <= 1.0 for one in by_method.values() for value in one.values())
 
 
@@ -58,9 +59,14 @@ def test_the_streams_differ_in_what_was_planted_alone() -> None:
 def test_an_instance_is_found_by_one_alert_of_many() -> None:
     rows = np.array([True, True, True, False])
     instance, alert = pl.Series([0, 0, 1, None]), np.array([1, 2, 3, 4])
-    assert _detected(np.array([1.0, 9.0, 1.0, 9.0]), rows, instance, alert, Cut(5.0, 1.0)) == 0.5
+    one = np.array([1.0, 9.0, 1.0, 9.0])
+    assert _detected([(one, Cut(5.0, 1.0))], rows, instance, alert) == 0.5
+    # Of two channels either will do.
+    assert _detected([(one, Cut(5.0, 1.0)), (one, Cut(5.0, 1.0))], rows, instance, alert) == 0.5
+    assert _detected([(one, Cut(5.0, 1.0)), (np.roll(one, 1), Cut(5.0, 1.0))], rows, instance, alert) == 1.0
     # Both alerts of the first instance are at the cut, where half of the places are left.
-    assert _detected(np.array([5.0, 5.0, 1.0, 9.0]), rows, instance, alert, Cut(5.0, 0.5)) == pytest.approx(0.75 / 2)
+    half = [(np.array([5.0, 5.0, 1.0, 9.0]), Cut(5.0, 0.5))]
+    assert _detected(half, rows, instance, alert) == pytest.approx(0.75 / 2)
 
 
 @pytest.mark.parametrize(

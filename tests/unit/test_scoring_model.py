@@ -6,6 +6,7 @@ The detector here is a weighted sum, small enough to know every number; the real
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,8 @@ from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.compute import fit_features as fit
 from oddlog.features.declaration import FEATURE_NAMES
-from oddlog.scoring.artifact import FILES, read_card, write_artifact
+from oddlog.scoring.artifact import FILES, NOVELTY, read_card, write_artifact
+from oddlog.scoring.card import NoveltyThreshold, Threshold
 from oddlog.scoring.local import LocalScorer
 from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
@@ -31,6 +33,7 @@ from oddlog.scoring.shelf import ModelShelf
 from tests.small_model import parts_of
 
 NAMES = list(FEATURE_NAMES)
+WHOLE = (*FILES, NOVELTY)
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 
 
@@ -80,9 +83,11 @@ def log_lines(count: int) -> list[bytes]:
     ]
 
 
-def build(folder: Path, *, factor: float = 1.0, created_at: dt.datetime = START, spoil: float = 0.0) -> Path:
+def build(
+    folder: Path, *, factor: float = 1.0, created_at: dt.datetime = START, spoil: float = 0.0, novelty: bool = True
+) -> Path:
     """A small whole artifact; `spoil` is added to its golden scores."""
-    parts = parts_of(log_lines(400), WeightedSum(factor)) | {"created_at": created_at}
+    parts = parts_of(log_lines(400), WeightedSum(factor), novelty=novelty) | {"created_at": created_at}
     golden = parts["golden"]
     parts["golden"] = golden.model_copy(update={"scores": [score + spoil for score in golden.scores]})
     write_artifact(folder, **parts)
@@ -103,7 +108,7 @@ def model(folder: Path) -> Model:
 def copy(folder: Path, tmp_path: Path) -> Path:
     target = tmp_path / "copy"
     target.mkdir()
-    for name in FILES:
+    for name in WHOLE:
         (target / name).write_bytes((folder / name).read_bytes())
     return target
 
@@ -113,7 +118,7 @@ def matrix(rows: int, seed: int = 0) -> Matrix:
 
 
 def test_the_folder_has_these_files_and_nothing_beside(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(WHOLE)
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -139,29 +144,110 @@ def test_a_loaded_model_scores_as_its_detector(model: Model) -> None:
 
 def test_reasons_are_given_for_anomalies_alone(model: Model) -> None:
     rows = matrix(200)
-    score, severity, is_anomaly, reasons = model.judge(rows)
-    assert is_anomaly.tolist() == (score.astype(float) >= model.card.threshold.value).tolist()
-    assert 0 < is_anomaly.sum() <= len(rows)
-    assert sorted(reasons) == np.flatnonzero(is_anomaly).tolist()
-    row = int(np.argmax(score))
+    found = model.judge(rows, first_alone(model))
+    assert found.novelty is None
+    assert found.is_anomaly.tolist() == (found.score.astype(float) >= model.card.threshold.value).tolist()
+    assert 0 < found.is_anomaly.sum() <= len(rows)
+    assert sorted(found.reasons) == np.flatnonzero(found.is_anomaly).tolist()
+    row = int(np.argmax(found.score))
     heaviest = NAMES[int(np.argmax(WeightedSum().contributions(rows)[row]))]
-    assert reasons[row][0]["feature"] == heaviest
-    assert severity.shape == (200,)
-    assert (np.diff(severity[np.argsort(score)]) >= 0).all()
+    assert found.reasons[row][0]["feature"] == heaviest
+    assert found.severity.shape == (200,)
+    assert (np.diff(found.severity[np.argsort(found.score)]) >= 0).all()
+
+
+def first_alone(model: Model) -> Threshold:
+    return model.card.threshold.model_copy(update={"novelty": None})
+
+
+def test_either_channel_makes_an_anomaly_and_each_gives_its_own_reason(model: Model) -> None:
+    rows = np.tile(np.array([model.card.typical[name] for name in NAMES], dtype=np.float32), (4, 1))
+    new = [NAMES.index("path_rarity"), NAMES.index("token_rarity")]
+    rows[1, NAMES.index("client_error_1h")] = rows[2, NAMES.index("client_error_1h")] = 500.0
+    rows[2:, new] += 50.0
+    usual = model.novelty(rows[:1])
+    assert usual is not None
+    assert model.card.novelty is not None
+    second = NoveltyThreshold(value=float(usual[0]) + 1.0, budget_per_day=2.0, expected_per_day=0.0)
+    value = float(model.score(rows[3:])[0]) + 1.0  # the third row alone, odd in everything, is above
+    found = model.judge(rows, model.card.threshold.model_copy(update={"value": value, "novelty": second}))
+    assert found.novelty is not None
+    assert (found.score >= value).tolist() == [False, False, True, False]
+    assert found.is_anomaly.tolist() == [False, False, True, True]
+    assert found.novelty.is_anomaly.tolist() == [False, False, True, True]
+    assert found.novelty.threshold == second.value
+    (reason,) = found.reasons[3]
+    assert (reason["feature"], reason["share"]) == ("novelty", 1.0)
+    assert reason["text"].startswith("novelty: odd in itself, whoever sends it: its path is as rare as 1 in ")
+    assert reason["value"] == pytest.approx(found.novelty.score[3])
+    assert reason["typical"] == model.card.novelty.typical
+    both = [one["feature"] for one in found.reasons[2]]
+    assert both[-1] == "novelty"
+    assert len(both) > 1
+    np.testing.assert_allclose(model.novelty_parts(rows).sum(axis=1), found.novelty.score, rtol=1e-4, atol=1e-5)
+    assert (np.diff(found.novelty.severity[np.argsort(found.novelty.score)]) >= 0).all()
+
+
+def test_a_model_of_format_1_is_as_it_was_and_says_nothing_of_novelty(tmp_path: Path) -> None:
+    """What an oddlog without the second channel wrote: its files, its card's text, the digest by its rule."""
+    folder = build(tmp_path / "old", novelty=False)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    card = json.loads((folder / "card.json").read_text())
+    assert card["format"] == 1
+    assert "novelty" not in card
+    assert "novelty" not in card["threshold"]
+    whole = hashlib.sha256()
+    said = json.dumps(
+        {name: value for name, value in card.items() if name not in ("model_digest", "created_at")},
+        sort_keys=True, separators=(",", ":"), ensure_ascii=False,
+    )  # fmt: skip
+    files = ("model.onnx", "contributions.onnx", "baseline.arrow", "reference.arrow")
+    for name, data in [*((name, (folder / name).read_bytes()) for name in files), ("card.json", said.encode())]:
+        whole.update(f"{name}:{len(data)}:".encode() + data)
+    assert whole.hexdigest() == card["model_digest"]
+    old = Model.load(folder)
+    rows = matrix(50)
+    found = LocalScorer(shelf := ModelShelf("oddlog"))
+    shelf.hold("1", old)
+    shelf.set_champion("1")
+    scores = found.score(rows, NAMES)
+    assert scores.novelty is None
+    assert old.novelty(rows) is None
+    assert scores.is_anomaly.tolist() == (scores.score.astype(float) >= scores.threshold).tolist()
+
+
+@pytest.mark.parametrize(("kind", "novelty"), [(1, True), (2, False)])
+def test_a_card_whose_format_and_content_differ_is_refused(tmp_path: Path, kind: int, novelty: bool) -> None:
+    folder = build(tmp_path / "mixed", novelty=novelty)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "format": kind}))
+    with pytest.raises(ArtifactError, match=f"a card of format {kind}"):
+        Model.load(folder)
+
+
+def test_a_novelty_that_changed_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.asarray(model.card.golden.features, dtype=np.float32)
+    other = model.novelty(rows)
+    assert other is not None
+    monkeypatch.setattr(model, "novelty", lambda _: other + np.float32(0.5))
+    with pytest.raises(ArtifactError, match="golden vector 0 has a novelty of"):
+        model.check_golden()
 
 
 def test_the_contribution_graph_is_not_built_without_an_anomaly(folder: Path) -> None:
     fresh = Model.load(folder)
-    high = fresh.card.threshold.model_copy(update={"value": 1e9})
-    assert fresh.judge(matrix(5), high)[3] == {}
+    high = first_alone(fresh).model_copy(update={"value": 1e9})
+    assert fresh.judge(matrix(5), high).reasons == {}
     assert fresh._contributions is None
     low = high.model_copy(update={"value": 0.0})
-    assert len(fresh.judge(matrix(5), low)[3]) == 5
+    assert len(fresh.judge(matrix(5), low).reasons) == 5
 
 
 def test_an_empty_matrix_has_an_empty_verdict(model: Model) -> None:
-    score, severity, is_anomaly, reasons = model.judge(np.empty((0, len(NAMES)), np.float32))
-    assert (score.shape, severity.shape, is_anomaly.shape, reasons) == ((0,), (0,), (0,), {})
+    found = model.judge(np.empty((0, len(NAMES)), np.float32))
+    assert found.novelty is not None
+    assert (found.score.shape, found.severity.shape, found.is_anomaly.shape, found.reasons) == ((0,), (0,), (0,), {})
+    assert found.novelty.score.shape == found.novelty.severity.shape == found.novelty.is_anomaly.shape == (0,)
     assert model.contributions(np.empty((0, len(NAMES)), np.float32)).shape == (0, len(NAMES))
 
 
@@ -181,7 +267,7 @@ def test_the_baseline_computes_what_it_computed_before(model: Model) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "card.json"])
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "card.json"])
 def test_one_changed_byte_is_refused(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -199,7 +285,7 @@ def test_a_changed_card_is_refused(copy: Path) -> None:
         Model.load(copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(ArtifactError, match=name):

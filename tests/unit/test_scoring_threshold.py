@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from oddlog.errors import UsageError
 from oddlog.scoring.threshold import (
     MOST_SHARE,
+    NOVELTY_SHARE,
     alerts_per_day,
+    anomalies,
     count_alerts,
     fit_threshold,
+    flagged_per_day,
     parse_budget,
 )
 
@@ -103,6 +106,61 @@ def test_never_over_budget(seed: int, budget: float, days: float) -> None:
     scores = np.round(scores, 1)  # ties
     fitted = fit_threshold(scores, clients, times, budget, since=START, until=START + dt.timedelta(days=days))
     assert count_alerts(scores, clients, times, fitted.value) <= budget * max(days, 1 / 24)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.floats(0.5, 100), st.floats(0.01, 4), st.booleans())
+def test_both_channels_together_keep_the_budget(seed: int, budget: float, days: float, alike: bool) -> None:
+    scores, clients, times = traffic(days, 30, seed=seed)
+    novelty = scores if alike else np.random.default_rng(seed + 1).gumbel(size=len(scores)).astype(np.float32)
+    first, last = times.min(), times.max()
+    found = fit_threshold(scores, clients, times, budget, novelty=novelty)
+    assert found.novelty is not None
+    either, second = anomalies(found, scores, novelty)
+    length = max((last - first) / dt.timedelta(days=1), 1 / 24)  # type: ignore[operator]
+    alerts = flagged_per_day(either, clients, times) * length
+    assert alerts <= budget * length + 1e-6
+    assert found.expected_per_day * length == pytest.approx(alerts)
+    assert found.novelty.expected_per_day * length <= NOVELTY_SHARE * budget * length + 1e-6
+    assert (either == ((scores >= found.value) | second)).all()
+
+
+def test_novelty_has_its_share_and_spends_it_on_what_the_first_channel_leaves() -> None:
+    scores, clients, times = traffic(4, 200)
+    novelty = scores.copy()  # what the first channel alerts on is the most novel too: that costs novelty nothing
+    quiet = np.argsort(scores)[:400]
+    novelty[quiet] = np.linspace(3, 4, 400, dtype=np.float32)
+    found = fit_threshold(scores, clients, times, 20, novelty=novelty)
+    assert found.novelty is not None
+    share = 20 * NOVELTY_SHARE
+    assert found.novelty.budget_per_day == pytest.approx(share)
+    assert found.novelty.expected_per_day == pytest.approx(share, abs=0.3)
+    either, second = anomalies(found, scores, novelty)
+    first, _ = anomalies(found, scores)
+    assert flagged_per_day(first, clients, times) == pytest.approx(20 - share, abs=0.3)
+    assert flagged_per_day(either, clients, times) == pytest.approx(20.0, abs=0.5)
+    assert (second & ~first).any()
+
+
+def test_a_budget_too_small_to_share_is_the_first_channels() -> None:
+    scores, clients, times = traffic(4, 200)
+    novelty = np.random.default_rng(2).gumbel(size=len(scores)).astype(np.float32)
+    alone, both = fit_threshold(scores, clients, times, 2), fit_threshold(scores, clients, times, 2, novelty=novelty)
+    assert both.novelty is not None
+    assert both.value == alone.value
+    _, second = anomalies(both, scores, novelty)
+    first, _ = anomalies(alone, scores)
+    assert both.novelty.expected_per_day == 0
+    assert not (second & ~first).any()
+
+
+def test_without_a_second_threshold_novelty_says_nothing() -> None:
+    scores, clients, times = traffic(1, 50)
+    alone = fit_threshold(scores, clients, times, 20)
+    assert alone.novelty is None
+    either, second = anomalies(alone, scores, np.full(len(scores), 1e9))
+    assert (either == (scores >= alone.value)).all()
+    assert not second.any()
 
 
 def test_versions_and_naive_times() -> None:

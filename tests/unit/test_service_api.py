@@ -65,7 +65,8 @@ def matrix(rows: int, seed: int = 0) -> Any:
 def test_arrow_and_json_give_what_the_model_gives(client: Client, model: Model, rows: int) -> None:
     features = matrix(rows)
     features[:1, 3] = np.nan
-    score, severities, odd, reasons = model.judge(features)
+    verdict = model.judge(features)
+    score, severities, odd, reasons = verdict.score, verdict.severity, verdict.is_anomaly, verdict.reasons
     shuffled = list(reversed(NAMES))
     answer = client.post("/v1/score", encode_matrix(features[:, ::-1], shuffled), ARROW)
     assert answer.status_code == 200
@@ -195,7 +196,8 @@ def test_log_lines_are_scored_as_the_stream_would(client: Client, model: Model, 
     assert told[300]["kind"] == "no_format"
     assert "garbage" in told[300]["reason"]
     events = parse(records_from_lines(lines[:300])).events
-    score, _, odd, reasons = model.judge(FeatureComputer(model.baseline).compute(events))
+    verdict = model.judge(FeatureComputer(model.baseline).compute(events))
+    score, odd, reasons = verdict.score, verdict.is_anomaly, verdict.reasons
     assert [one["score"] for one in told[:300]] == score.astype(float).tolist()
     assert [one["is_anomaly"] for one in told[:300]] == odd.tolist()
     assert {row for row in range(300) if told[row]["reasons"]} == set(reasons)

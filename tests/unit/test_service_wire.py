@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from oddlog.errors import ScorerError
-from oddlog.scoring.scorer import Reason, Scores
+from oddlog.scoring.scorer import NoveltyScores, Reason, Scores
 from serving.refusal import Refusal, columns_that_differ
 from serving.wire import decode_matrix, decode_scores, encode_matrix, encode_scores, refuse_infinities
 from serving.wire_json import decode_lines, decode_request, encode_scores_json
@@ -176,7 +176,7 @@ def test_lines_come_as_a_list_of_texts() -> None:
             decode_lines(body, max_rows=2)
 
 
-def some_scores(rows: int = 4) -> Scores:
+def some_scores(rows: int = 4, *, novelty: bool = True) -> Scores:
     reason = Reason(feature="a", value=1.5, typical=0.25, share=0.75, text="a: much; typical little")
     return Scores(
         model_name="oddlog",
@@ -189,13 +189,25 @@ def some_scores(rows: int = 4) -> Scores:
         severity=np.linspace(0, 5, rows),
         is_anomaly=np.arange(rows) % 2 == 1,
         reasons={row: [reason] * row for row in range(1, rows, 2)},
+        novelty=NoveltyScores(
+            2.5, np.linspace(3, 0, rows, dtype=np.float32), np.linspace(4, 0, rows), np.arange(rows) < 1
+        )
+        if novelty
+        else None,
     )
 
 
+@pytest.mark.parametrize("novelty", [True, False])
 @pytest.mark.parametrize("rows", [0, 1, 4])
-def test_scores_arrive_as_they_were_sent(rows: int) -> None:
-    sent = some_scores(rows)
+def test_scores_arrive_as_they_were_sent(rows: int, novelty: bool) -> None:
+    sent = some_scores(rows, novelty=novelty)
     found = decode_scores(encode_scores(sent))
+    assert (found.novelty is None) == (sent.novelty is None)
+    if found.novelty is not None and sent.novelty is not None:
+        assert found.novelty.threshold == sent.novelty.threshold
+        for name in ("score", "severity", "is_anomaly"):
+            np.testing.assert_array_equal(getattr(found.novelty, name), getattr(sent.novelty, name))
+            assert getattr(found.novelty, name).dtype == getattr(sent.novelty, name).dtype
     for name in ("score", "severity", "is_anomaly"):
         np.testing.assert_array_equal(getattr(found, name), getattr(sent, name))
         assert getattr(found, name).dtype == getattr(sent, name).dtype
@@ -210,6 +222,10 @@ def test_scores_as_json_say_the_same() -> None:
     assert document["model"]["champion"] == "4"
     assert document["is_anomaly"] == [False, True, False, True]
     assert [len(reasons) for reasons in document["reasons"]] == [0, 1, 0, 3]
+    assert document["novelty"]["threshold"] == 2.5
+    assert document["novelty"]["is_anomaly"] == [True, False, False, False]
+    assert document["novelty"]["score"][0] == 3.0
+    assert orjson.loads(encode_scores_json(some_scores(novelty=False)))["novelty"] is None
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", stream([floats()])])

@@ -4,48 +4,49 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
 
-from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.model import Verdict
+from oddlog.scoring.scorer import NoveltyScores, Reason
 from training.alerts import Alert, as_document, as_page, first_alerts
 
 START = dt.datetime(2024, 5, 1, 10, tzinfo=dt.UTC)
-TYPICAL = dict.fromkeys(FEATURE_NAMES, 0.02)
-
-
-class Weighing:
-    """Severity is the score; what carried it is the first feature."""
-
-    def severity(self, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(scores, dtype=np.float64)
-
-    def contributions(self, features: np.ndarray) -> np.ndarray:
-        parts = np.zeros_like(features)
-        parts[:, 0] = 1.0
-        return parts
 
 
 def alerts(
-    rows: list[tuple[str, int, float]], *, most: int = 20, url: str = "/x", threshold: float = 1.0
+    rows: Sequence[tuple[str, int, float] | tuple[str, int, float, str]],
+    *,
+    most: int = 20,
+    threshold: float = 1.0,
+    novelty: NoveltyScores | None = None,
 ) -> list[Alert]:
-    """Of (client, minute, score)."""
+    """Of (client, minute, score) or (client, minute, score, URL); severity is the score."""
+    words = [[f"w{chr(97 + number // 26)}{chr(97 + number % 26)}"] for number in range(len(rows))]
+    urls = [row[3] if len(row) > 3 else f"/{word[0]}" for row, word in zip(rows, words, strict=True)]
     events = pl.DataFrame(
         {
-            "source.address": [client for client, _, _ in rows],
+            "source.address": [row[0] for row in rows],
             "@timestamp": pl.Series(
-                [START + dt.timedelta(minutes=minute) for _, minute, _ in rows], dtype=pl.Datetime("ms", "UTC")
+                [START + dt.timedelta(minutes=row[1]) for row in rows], dtype=pl.Datetime("ms", "UTC")
             ),
             "http.request.method": ["GET"] * len(rows),
-            "url.original": [f"{url}/{number}" for number in range(len(rows))],
+            "url.original": urls,
+            "url.path": [url.split("?")[0] for url in urls],
             "http.response.status_code": [404] * len(rows),
         }
     )
-    scores = np.array([score for *_, score in rows], dtype=np.float32)
-    features = np.full((len(rows), len(FEATURE_NAMES)), 0.96, dtype=np.float32)
-    return first_alerts(events, scores, features, threshold, Weighing(), FEATURE_NAMES, TYPICAL, most=most)
+    scores = np.array([row[2] for row in rows], dtype=np.float32)
+    odd = scores >= threshold
+    if novelty is not None:
+        odd |= novelty.is_anomaly
+    reason = Reason(feature="a", value=0.96, typical=0.02, share=1.0, text="a: 96 % failed; typical 2 %")
+    reasons = {int(row): [reason] for row in np.flatnonzero(odd)}
+    verdict = Verdict(scores, scores.astype(np.float64), odd, reasons, novelty)
+    return first_alerts(events, verdict, most=most)
 
 
 def test_alerts_are_client_hours_the_oddest_client_first_and_its_hours_in_order() -> None:
@@ -58,14 +59,45 @@ def test_alerts_are_client_hours_the_oddest_client_first_and_its_hours_in_order(
     assert [(one.client, one.hour.hour, one.odd, one.requests, one.score) for one in found] == [
         ("a", 10, 2, 3, 3.0), ("a", 11, 1, 1, 1.0), ("b", 10, 1, 1, 2.0), ("b", 12, 2, 2, 2.5),
     ]  # fmt: skip
-    assert [one.url for one in found] == ["/x/2", "/x/4", "/x/0", "/x/6"]
+    assert [one.url for one in found] == ["/wac", "/wae", "/waa", "/wag"]
     assert found[0].rarity == "rarer than one event in 1,000"
-    assert found[0].reasons[0]["text"].endswith("96 % of this client's requests in the last hour failed; typical 2 %")
+    assert found[0].reasons[0]["text"] == "a: 96 % failed; typical 2 %"
+    assert {(one.alike, one.alike_clients) for one in found} == {(0, 0)}
 
 
 def test_only_the_oddest_are_told() -> None:
     found = alerts([(f"client {i}", i, 1.0 + i) for i in range(50)], most=20)
     assert [one.client for one in found] == [f"client {i}" for i in range(49, 29, -1)]
+
+
+def test_a_distributed_attack_takes_one_place() -> None:
+    """A thousand clients ask for one path once each; a shell's one alert, less odd, is told all the same."""
+    botnet = [(f"bot {i}", i, 5.0 + i / 1_000, f"/login.php?try={i}") for i in range(1_000)]
+    found = alerts([*botnet, ("shell", 30, 2.0, "/up/x.php"), ("shell", 31, 0.1, "/")], most=20)
+    assert [(one.client, one.odd, one.alike, one.alike_clients) for one in found] == [
+        ("bot 999", 1, 999, 999), ("shell", 1, 0, 0),
+    ]  # fmt: skip
+    assert found[0].examples == [f"bot {i}" for i in range(998, 993, -1)]
+    page = as_page(found, "a run")
+    assert "999 more alerts with odd requests for the same paths, of 999 more clients: bot 998, " in page
+    assert "and 994 others" in page
+
+
+def test_one_clients_hours_of_the_same_are_told_once() -> None:
+    found = alerts([("a", 60 * hour, 2.0 + hour, "/backup/7") for hour in range(3)])
+    assert [(one.hour.hour, one.alike, one.alike_clients, one.examples) for one in found] == [(12, 2, 0, [])]
+    assert "2 more alerts with odd requests for the same paths, of this client" in as_page(found, "a run")
+
+
+def test_what_novelty_alone_finds_is_an_alert_by_its_own_severity() -> None:
+    second = NoveltyScores(
+        4.0, np.array([1, 6, 0], np.float32), np.array([0.5, 3.5, 0.0]), np.array([False, True, False])
+    )
+    found = alerts([("a", 0, 2.0), ("busy", 1, 0.2), ("busy", 2, 0.1)], novelty=second)
+    assert [(one.client, one.odd, one.requests, one.severity) for one in found] == [
+        ("busy", 1, 2, 3.5),
+        ("a", 1, 1, 2.0),
+    ]
 
 
 def test_a_quiet_period_has_no_alert_and_says_so() -> None:
@@ -77,7 +109,7 @@ def test_a_quiet_period_has_no_alert_and_says_so() -> None:
 
 def test_a_page_holds_what_a_stranger_wrote_as_text() -> None:
     hostile = '/<script>alert(1)</script>"onload=x \x1b[2J\u202e'
-    found = alerts([("<b>client", 0, 9.0), ("<b>client", 61, 8.0)], url=hostile)
+    found = alerts([("<b>client", 0, 9.0, f"{hostile}/a"), ("<b>client", 61, 8.0, f"{hostile}/b")])
     page = as_page(found, "run <1>")
     tags: set[str] = set()
 
@@ -94,7 +126,7 @@ def test_a_page_holds_what_a_stranger_wrote_as_text() -> None:
     reader = Reader()
     reader.feed(page)
     assert not tags & {"script", "b", "img", "a"}
-    assert '/<script>alert(1)</script>"onload=x \\x1b[2J\\u202e/0' in reader.text
+    assert '/<script>alert(1)</script>"onload=x \\x1b[2J\\u202e/a' in reader.text
     assert reader.text.count("<b>client") == 1  # a client is named once
     assert "\x1b" not in page
     assert "default-src 'none'" in page
