@@ -25,7 +25,7 @@ from pyarrow import ArrowException, parquet
 
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
-from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
+from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_ID, EVENT_SCHEMA, POSITION_ORDER
 from oddlog.settings import without_credentials
 from training.dataset import (
     STORED_FEATURES,
@@ -113,18 +113,20 @@ def _pull_partition(
         last = pl.scan_parquet(parts[-1]).select(pl.col(_OFFSET).last()).collect().item()
         tell(f"going on with an interrupted pull after offset {last:,} of {topic} {partition_number}")
         query = replace(query, from_offset=last + 1)
+    # What an event's position makes need not be read.
+    columns = [name for name in selection.columns if name != "_id"]
     held: list[pl.DataFrame] = []
 
     def write() -> None:
         path = place / f"{number:05d}-{len(parts):06d}.parquet"
         beside = path.with_suffix(".new")
-        pl.concat(held).write_parquet(beside, compression="zstd")
+        pl.concat(held).write_parquet(beside, compression="lz4", statistics=False)  # read once, soon
         os.replace(beside, path)
         parts.append(path)
         held.clear()
 
-    for frame in store.read_events(query, columns=selection.columns, order="position"):
-        kept = _kept(frame.select(selection.columns), selection)
+    for frame in store.read_events(query, columns=columns, order="position"):
+        kept = _kept(frame.with_columns(EVENT_ID).select(selection.columns), selection)
         if kept.height:
             held.append(kept)
         if sum(one.height for one in held) >= part_rows:

@@ -25,6 +25,7 @@ from oddlog.connectors.documents import (
     unstorable,
     without,
 )
+from oddlog.connectors.elastic_columns import have_doc_values
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_query import dead_dsl, query_dsl
 from oddlog.connectors.elastic_read import BY_TIME, NEWEST_FIRST, PointInTime, events_in_order, stored_features
@@ -101,8 +102,12 @@ class ElasticStore:
         """Events in frames of at most `batch_rows`; see the port. The iterator holds one point in time."""
         with PointInTime(self._connection, self._events) as moment:
             schema = read_schema(columns, stored_features(self._connection, self._events))
-            for search, sort in events_in_order(moment, query, order):
-                yield from moment.pages(search, sort, schema, batch_rows, with_version=with_version)
+            by_column = order == "position" and not with_version
+            by_column = by_column and have_doc_values(self._connection, self._events, schema)
+            for search, sort, known in events_in_order(moment, query, order):
+                yield from moment.pages(
+                    search, sort, schema, batch_rows, with_version=with_version, known=known if by_column else None
+                )
 
     def read_dead(self, *, limit: int | None = None) -> pl.DataFrame:
         """Dead letters, oldest first."""

@@ -6,7 +6,7 @@ goes the general way, which gives the same for ours and takes what fits its colu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -38,7 +38,7 @@ class Page:
 
     frame: pl.DataFrame
     """The columns of the schema, and `_version` where it was asked for."""
-    last: list[Any]
+    last: Sequence[Any]
     """Sort values of the last hit: what `search_after` takes."""
 
 

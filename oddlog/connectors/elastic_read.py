@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +20,7 @@ import polars as pl
 import tenacity
 
 from oddlog.connectors.documents import features_of, time_of
+from oddlog.connectors.elastic_columns import NotByColumn, by_column, read_columns, times_of
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_hits import Page, read_page
 from oddlog.connectors.elastic_query import query_dsl
@@ -115,20 +116,22 @@ class PointInTime:
         with_version: bool = False,
         limit: int | None = None,
         first_rows: int | None = None,
+        known: Mapping[str, Any] | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Frames of the columns of `schema`, at most `batch_rows` long, in the order of `sort`.
 
-        `first_rows`: length of the first page, from which the next ones' follows by their bytes."""
+        `first_rows`: length of the first page, from which the next ones' follows by their bytes. `known`: columns are
+        read from doc values; these of them need not, for they are the same in all that fits."""
         most = min(batch_rows, _MOST_ROWS)
         rows = min(most, first_rows or _FIRST_ROWS)
-        wanted = _Wanted(query, sort, schema, with_version)
+        wanted = _Wanted(query, sort, schema, with_version, known)
         if limit is None and sort == BY_OFFSET:
             yield from self._ranges(wanted, rows, most)
         else:
             yield from self._following(wanted, rows, most, limit)
 
     def _following(
-        self, wanted: _Wanted, rows: int, most: int, limit: int | None = None, after: list[Any] | None = None
+        self, wanted: _Wanted, rows: int, most: int, limit: int | None = None, after: Sequence[Any] | None = None
     ) -> Iterator[pl.DataFrame]:
         """Pages one after another, from `rows` long to `most`."""
         left = limit
@@ -183,21 +186,20 @@ class PointInTime:
             return 0, 0, 0
         return int(values["min"]), int(values["max"]), int(values["value_count"])
 
-    def _page(self, wanted: _Wanted, size: int, after: list[Any] | None) -> tuple[Page | None, int]:
+    def _page(self, wanted: _Wanted, size: int, after: Sequence[Any] | None) -> tuple[Page | None, int]:
         """The hits of one search, None where there is none; and the bytes of its answer."""
         fields = [name for name in wanted.schema if name != "_id"]
-        body: dict[str, Any] = {
-            "size": size,
-            "query": wanted.query,
-            "sort": wanted.sort,
-            # Picking fields out of a document costs Elasticsearch more than to send all of it.
-            "_source": True if len(fields) >= _WHOLE_FROM else fields or False,
-            "track_total_hits": False,
-            "seq_no_primary_term": wanted.with_version,
-        }
+        body: dict[str, Any] = {"size": size, "query": wanted.query, "sort": wanted.sort, "track_total_hits": False}
         if after is not None:
             body["search_after"] = after
-        answer = self.search(body)
+        if wanted.known is not None:
+            asked = [name for name in fields if name not in wanted.known]
+            answer = self.search({**body, **by_column(wanted.query, asked, times_of(wanted.schema))})
+            with contextlib.suppress(NotByColumn):
+                return read_columns(answer, wanted.schema, wanted.known), len(answer)
+        # Picking fields out of a document costs Elasticsearch more than to send all of it.
+        body["_source"] = True if len(fields) >= _WHOLE_FROM else fields or False
+        answer = self.search({**body, "seq_no_primary_term": wanted.with_version})
         return read_page(answer, wanted.schema, with_version=wanted.with_version), len(answer)
 
 
@@ -209,6 +211,8 @@ class _Wanted:
     sort: Sort
     schema: Mapping[str, pl.DataType]
     with_version: bool
+    known: Mapping[str, Any] | None
+    """None: documents are read; else doc values, of all columns but these."""
 
     def between(self, start: int | None, stop: int | None) -> _Wanted:
         """The same for offsets from `start` to before `stop`."""
@@ -226,16 +230,16 @@ def _rows_of(length: int, page: Page, most: int) -> int:
 
 def events_in_order(
     moment: PointInTime, query: EventQuery, order: Literal["any", "position", "time"]
-) -> Iterator[tuple[dict[str, Any], Sort]]:
-    """The searches, one after another, that give the events of a query in an order."""
+) -> Iterator[tuple[dict[str, Any], Sort, dict[str, Any]]]:
+    """The searches, one after another, that give the events of a query in an order, and what is equal in all hits."""
     if order == "any":
-        yield query_dsl(query), [_UNSORTED]
+        yield query_dsl(query), [_UNSORTED], {}
     elif order == "time":
-        yield query_dsl(query), BY_TIME
+        yield query_dsl(query), BY_TIME, {}
     else:
         for position in moment.partitions(query):
             only = dict(zip(POSITION_ORDER[:3], position, strict=True))
-            yield query_dsl(query, only), BY_OFFSET
+            yield query_dsl(query, only), BY_OFFSET, only
 
 
 def stored_features(connection: ElasticConnection, index: str) -> list[str]:

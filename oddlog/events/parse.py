@@ -15,7 +15,7 @@ from oddlog.events.document import Fields, Surroundings
 from oddlog.events.formats import Arounds, Sorted, shorten, tell_apart
 from oddlog.events.line import EXPECTED, read_lines, split_requests, valid_ips
 from oddlog.events.record import Records
-from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_SCHEMA, TIMESTAMP
+from oddlog.events.schema import DEAD_SCHEMA, EVENT_ID, EVENT_SCHEMA, TIMESTAMP
 
 EARLIEST_MS = 631_152_000_000  # 1990-01-01: there was no web
 LATEST_MS = 253_402_300_799_999  # the end of 9999, the last year that everyone after us can write
@@ -68,8 +68,7 @@ def _positions(records: Records) -> pl.DataFrame:
             "broker": pl.Series(records.timestamp_ms, dtype=pl.Int64),
         }
     )
-    # as record.event_id, whole columns at once
-    return frame.with_columns(pl.concat_str(list(POSITION_SCHEMA), separator="-").alias("_id"))
+    return frame.with_columns(EVENT_ID)
 
 
 def _events(found: Sorted, positions: pl.DataFrame) -> pl.DataFrame:

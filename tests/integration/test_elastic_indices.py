@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from oddlog.connectors import elastic_read
+from oddlog.connectors.documents import read_schema
 from oddlog.connectors.elastic import ElasticStore
+from oddlog.connectors.elastic_columns import have_doc_values
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_read import PointInTime, stored_features
 from oddlog.connectors.elastic_template import templates
@@ -154,6 +156,74 @@ def test_documents_of_another_hand_are_read_as_far_as_they_fit(
     assert row["source.address"] is None
     ours = found.filter(pl.col("_id") != "strange").sort("oddlog.position.offset")
     assert ours.select(events(3).columns).equals(events(3))
+
+
+def of_one_partition(n: int) -> pl.DataFrame:
+    """Events of one partition in offset order, with texts that JSON has to escape, and gaps."""
+    texts = pl.Series(["/", "", 'say "x"', "a\\b", "\t\u20ac\U0001f600", None, '"matched_queries":['])
+    text = texts.gather(pl.int_range(n, eager=True) % len(texts))
+    return events(n).with_columns(
+        text.alias("url.original"),
+        text.reverse().alias("http.request.referrer"),
+        (pl.Series(range(n)) % 3 == 0).alias("anomaly.is_anomaly"),
+        pl.Series([None if row % 4 == 0 else row / 7 for row in range(n)], dtype=pl.Float32).alias("features.tok"),
+        pl.lit(None, dtype=pl.Int64).alias("http.response.body.bytes"),
+    )
+
+
+COLUMNS = [*(name for name in EVENT_SCHEMA if name not in {"_id", "event.original", "source.ip"}),
+           "anomaly.is_anomaly", "anomaly.score", "features.tok"]  # fmt: skip
+
+
+def test_columns_in_record_order_come_without_the_documents(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = of_one_partition(40)
+    write(store, frame)
+    schema = read_schema(COLUMNS, [])
+    assert have_doc_values(connection, f"{place.prefix}-events-*", schema)
+    assert not have_doc_values(connection, f"{place.prefix}-events-*", read_schema(["event.original"], []))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a document was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(elastic_read, "read_page", never)
+        for rows in (7, 10_000):
+            found = pl.concat(store.read_events(ALL, columns=COLUMNS, order="position", batch_rows=rows))
+            assert found.equals(frame.select(COLUMNS))
+    assert not have_doc_values(connection, f"{place.prefix}-nothing-*", schema)
+
+
+def test_what_doc_values_lack_is_read_from_its_documents(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    row = pl.col("oddlog.position.offset")
+    url = pl.col("url.original")
+    long = pl.lit("/" + "a" * 9_000)  # past what is indexed of a keyword
+    frame = of_one_partition(40).with_columns(pl.when(row == 31).then(long).otherwise(url).alias("url.original"))
+    write(store, frame)
+    index = f"{place.prefix}-events-2024.03.01"
+    strange = {
+        "@timestamp": 1_709_251_200_000,
+        "url": {"original": ["/b", "/a"]},
+        "http": {"response": {"status_code": 5_000_000_000}},
+        "oddlog": {"position": {"epoch": "x", "topic": "x", "partition": 1, "offset": 99}},
+    }
+    connection.json("PUT", f"/{index}/_doc/strange", strange, params={"refresh": "true"})
+    for rows in (10, 10_000):
+        found = pl.concat(store.read_events(ALL, columns=COLUMNS, order="position", batch_rows=rows))
+        assert found.filter(row != 99).equals(frame.select(COLUMNS))
+        # As documents are read, which they are in the order of time.
+        other = pl.concat(store.read_events(ALL, columns=COLUMNS, order="time")).filter(row == 99)
+        assert other.height == 1
+        assert found.filter(row == 99).equals(other)
+    # One index that keeps a text otherwise is enough for all to be read from documents.
+    text = {"properties": {"url": {"properties": {"original": {"type": "text"}}}}}
+    connection.json("PUT", f"/{place.prefix}-events-2024.03.02", {"mappings": text})
+    assert not have_doc_values(connection, f"{place.prefix}-events-*", read_schema(COLUMNS, []))
+    found = pl.concat(store.read_events(ALL, columns=COLUMNS, order="position"))
+    assert found.filter(row != 99).equals(frame.select(COLUMNS))
 
 
 def test_a_point_in_time_is_closed_however_reading_ends(
