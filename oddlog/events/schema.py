@@ -56,12 +56,17 @@ ANOMALY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "anomaly.score": pl.Float64,
     "anomaly.severity": pl.Float64,  # log10 N of "rarer than one event in N"
     "anomaly.is_anomaly": pl.Boolean,
+    "anomaly.channel": pl.String,  # who says so, of anomalies alone: `score`, `novelty` or `both`
     "anomaly.threshold": pl.Float64,
     "anomaly.threshold_version": pl.String,
     "anomaly.model.name": pl.String,
     "anomaly.model.version": pl.String,
     "anomaly.baseline": pl.String,  # digest of the baseline that `features.*` were computed under
     "anomaly.reasons": pl.List(REASON),
+    # The second channel's, where it finds the event odd; else null.
+    "anomaly.novelty.score": pl.Float64,
+    "anomaly.novelty.severity": pl.Float64,
+    "anomaly.novelty.threshold": pl.Float64,
 }
 """What enrichment adds, beside one Float32 column `features.<name>` for every feature."""
 
