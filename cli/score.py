@@ -102,7 +102,7 @@ def _scored(
             _read(file, tell), algorithm=chosen, budget=parse_budget(settings.train.budget), seed=settings.train.seed,
             progress=tell,
         )  # fmt: skip
-    from training.shelved import find_model
+    from oddlog.connectors.models import find_model
 
     found = find_model(settings.registry, model)
     scored = score_by_model(_read(file, tell), found.model, name=found.name, threshold=found.threshold, progress=tell)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.connectors.by_url import open_registry, using_store
+from oddlog.connectors.models import find_version
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
@@ -31,7 +32,6 @@ from training.metrics import Cut, Judged, Scored, judge
 from training.planting import plant_among
 from training.pull import pull
 from training.served import version_model
-from training.shelved import find_version
 
 Scores = npt.NDArray[np.float32]
 Progress = Callable[[str], None]

@@ -49,7 +49,7 @@ def find_model(settings: RegistrySettings, wanted: str) -> FoundModel:
         raise UsageError(f"{folder} holds no model", expected=f"a folder with {CARD}, or a version of the registry")
     registry = open_registry(settings)
     found = find_version(registry, wanted, besides=f"a folder with {CARD}, ")
-    with tempfile.TemporaryDirectory(prefix="oddlog-score-") as into:
+    with tempfile.TemporaryDirectory(prefix="oddlog-model-") as into:
         model = Model.load(registry.download(found.version, Path(into)))
     name = f"version {found.version} of {found.name}, {found.algorithm}"
     return FoundModel(model, name, found.threshold)
