@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from cli import console
 from cli.main import app
+from oddlog import notebook
 from oddlog.connectors import mlflow_connection
 from oddlog.connectors.mlflow_evaluation import VERSION_TAG
 from oddlog.connectors.store import EventQuery
@@ -164,3 +167,56 @@ def test_what_cannot_be_evaluated_is_refused(place: Place) -> None:
         evaluate_version(
             place.settings, since=dt.datetime(2031, 1, 1, tzinfo=dt.UTC), store=place.store, registry=place.registry
         )
+
+
+# --- the notebook page, on the same store and registry ----------------------------------------------------------------
+
+
+@pytest.fixture
+def in_force(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place's settings as a user's environment has them, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODDLOG_STORE__URL", place.settings.store.url)
+    monkeypatch.setenv("ODDLOG_REGISTRY__URL", place.settings.registry.url)
+    monkeypatch.setenv("ODDLOG_REGISTRY__ARTIFACTS", place.settings.registry.artifacts)
+    return tmp_path
+
+
+def test_the_notebook_page_runs_in_order_and_gives_the_numbers_of_the_stream(in_force: Path, place: Place) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "notebook.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == page.count("```python")
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/notebook.md", "exec"), names)
+    scored, stored = names["scored"], names["later"]
+    # What the consumer has written about the same events, by the same model after the same events.
+    np.testing.assert_allclose(scored["anomaly.score"], stored["anomaly.score"], rtol=1e-5)
+    np.testing.assert_allclose(scored["anomaly.severity"], stored["anomaly.severity"], rtol=1e-5)
+    odd = scored.filter(pl.col("anomaly.is_anomaly"))
+    hours = odd.select("source.address", pl.col("@timestamp").dt.truncate("1h")).unique()
+    assert names["alerts"].height == hours.height > 0
+    assert names["alerts"]["anomalies"].sum() == odd.height
+    told = stored.filter(pl.col("anomaly.reasons").is_not_null()).head(1)
+    again = notebook.reasons(scored.filter(pl.col("_id") == told["_id"].item()), names["champion"])
+    texts = [reason["text"] for reason in told["anomaly.reasons"].item()]
+    assert again["text"].to_list() == [text for text in texts if not text.startswith("novelty:")]
+    assert (in_force / "scores.png").stat().st_size > 0
+    assert (in_force / "client.png").stat().st_size > 0
+
+
+def test_a_notebook_is_told_what_is_wrong(in_force: Path) -> None:
+    with pytest.raises(UsageError, match="no time"):
+        notebook.period("yesterday")
+    with pytest.raises(UsageError, match="no event from 1999"):
+        notebook.period("1999-01-01", "1999-01-02")
+    (in_force / "empty.log").touch()
+    with pytest.raises(UsageError, match="no line of"):
+        notebook.read_log(in_force / "empty.log")
+    (in_force / "access.log").write_text("\n".join(TRAFFIC.lines[:50]))
+    events = notebook.read_log(in_force / "access.log")
+    assert events.height == 50
+    with pytest.raises(UsageError, match=r"no request of 203\.0\.113\.255"):
+        notebook.plot_client(events, "203.0.113.255")
+    with pytest.raises(UsageError, match="no version is called 'nobody'"):
+        notebook.model("nobody")
