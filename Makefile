@@ -11,10 +11,10 @@ INSTALL := --no-deps --require-hashes -r requirements-dev.lock
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign lint lock clean
+.PHONY: help setup demo test campaign schemathesis lint lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv from the lock file
 
@@ -36,6 +36,9 @@ test: setup  ## run every test (real Kafka and Elasticsearch where Java and Mave
 
 campaign: setup  ## run the short fault campaign alone, on servers of its own (minutes)
 	$(BIN)/python -m pytest -m campaign tests/integration/test_campaign_short.py
+
+schemathesis: setup  ## hold every route of a real service to its OpenAPI: all checks, 200 examples each (minutes)
+	$(BIN)/python -m pytest -m schemathesis -s tests/integration/test_service_docs.py
 
 lint: setup  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -247,7 +247,7 @@ def _asked_version(request: Request) -> str | None:
 def _one_version(in_query: str | None, in_body: str | None) -> str | None:
     if in_query is not None and in_body is not None and in_query != in_body:
         raise Refusal(
-            422,
+            409,
             f"version {in_body[:80]!r} in the body and {in_query[:80]!r} in the query",
             expected="one version",
             mend="leave one out",

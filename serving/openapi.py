@@ -70,6 +70,7 @@ _MEANINGS = {
     401: "The service asks for a key, and this is none of its keys.",
     404: "No such version is held; the answer names those that are.",
     408: "The body took too long to arrive.",
+    409: "One version in the query, another in the body.",
     413: "Too many rows, or too large a body.",
     415: "A content type or encoding that this route does not read.",
     422: "Well-formed, but not what this route takes; the answer names what differs.",
@@ -152,7 +153,7 @@ def _matrix(description: str, reasons: str) -> dict[str, Any]:
         reasons={"type": "array", "items": _REASONS, "description": reasons},
     )
     return {
-        **_answers(description, {ARROW: {"schema": _BINARY}, **_json(answer)}, 400, 404, 408, 413, 415, 503),
+        **_answers(description, {ARROW: {"schema": _BINARY}, **_json(answer)}, 400, 404, 408, 409, 413, 415, 503),
         "tags": ["Score"],
         "openapi_extra": {
             "parameters": [_VERSION_ASKED],
@@ -193,7 +194,7 @@ def _lines(description: str) -> dict[str, Any]:
         "properties": {"lines": {"type": "array", "items": _STRING}, "version": _VERSION_IN_BODY},
     }
     return {
-        **_answers(description, _json(answer), 400, 404, 408, 413, 415, 503),
+        **_answers(description, _json(answer), 400, 404, 408, 409, 413, 415, 503),
         "tags": ["Score"],
         "openapi_extra": {
             "parameters": [_VERSION_ASKED],

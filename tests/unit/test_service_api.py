@@ -119,7 +119,7 @@ RIGHT = {"columns": NAMES, "rows": [[0.0] * 16]}
         ("/v1/score", orjson.dumps({**RIGHT, "version": "x" * 5_000}), "application/json", 404, "no version"),
         ("/v1/score?verison=1", encode_matrix(matrix(1), NAMES), ARROW, 422, "'verison'"),
         ("/v1/score?version=1&version=2", encode_matrix(matrix(1), NAMES), ARROW, 422, "twice"),
-        ("/v1/score?version=2", orjson.dumps({**RIGHT, "version": "1"}), "application/json", 422, "in the query"),
+        ("/v1/score?version=2", orjson.dumps({**RIGHT, "version": "1"}), "application/json", 409, "in the query"),
         ("/v1/explain", encode_matrix(matrix(101), NAMES), ARROW, 413, "101 rows to explain"),
         ("/v1/explain/lines", b"\n" * 101, "text/plain", 413, "101 rows to explain"),
         ("/v1/score/lines", b"x", "application/octet-stream", 415, "octet-stream"),
