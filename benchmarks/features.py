@@ -72,6 +72,58 @@ def speed(lines: list[bytes], batch: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def steps(lines: list[bytes], batch: int) -> dict[str, float]:
+    """Microseconds an event of each step of the way, in one round; and of what nobody does without: JSON and a regex.
+
+    The last two are the libraries alone on the same records, nothing made of what they give."""
+    from collections import deque
+    from functools import partial
+
+    import orjson
+    import polars as pl
+
+    from oddlog.events import parse as parsing
+    from oddlog.events.line import _SOUND
+    from oddlog.features import compute as computing
+    from oddlog.features.lookup import Lookup
+
+    spent: dict[str, float] = {}
+
+    def timed(name: str, call: Any, *arguments: Any, **more: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return call(*arguments, **more)
+        finally:
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - begun
+
+    batches = list(_batches(lines, batch))
+    baseline, _ = computing.fit_features(parsing.parse(_records(lines[: max(1, len(lines) // 10)], 0)).events)
+    computer = computing.FeatureComputer(baseline)
+    watched: list[tuple[Any, str, str]] = [
+        (parsing, "tell_apart", "parse: envelopes decoded, lines taken out"),
+        (parsing, "_positions", "parse: positions and ids"),
+        (parsing, "read_lines", "parse: lines to columns"),
+        (parsing, "valid_ips", "parse: addresses that are one"),
+        (parsing, "to_time", "parse: times"),
+        (Lookup, "signals", "features: signals of requests looked up"),
+        (computing, "_client_means", "features: means of clients"),
+    ]
+    for owner, name, label in watched:
+        call = getattr(owner, name)
+        # A method is called with its object: partial alone would not be bound to it.
+        setattr(owner, name, (lambda me, events, call=call, label=label: timed(label, call, me, events))
+                if owner is Lookup else partial(timed, label, call))  # fmt: skip
+    for records in batches:
+        events = timed("parse", parsing.parse, records).events
+        timed("features", computer.compute, events)
+    texts = [pl.Series([orjson.loads(value)["message"] for value in records.value if value]) for records in batches]
+    for records in batches:
+        timed("JSON alone: orjson.loads", deque, map(orjson.loads, records.value), maxlen=0)
+    for text in texts:
+        timed("a regex alone: polars extract_groups", text.str.extract_groups, _SOUND)
+    return {name: 1e6 * seconds / len(lines) for name, seconds in spent.items()}
+
+
 def state(clients: int, batch: int) -> dict[str, Any]:
     """Bytes that `clients` one-request clients add to the process, by what the system counts as resident."""
     from oddlog.events.parse import parse
@@ -141,12 +193,16 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = [*common, "--events", str(arguments.events), "--rounds", str(arguments.rounds)]
     chosen += ["--log", str(arguments.log)] if arguments.log else []
     fast = result_of("benchmarks.features", ["--part", "speed", *chosen], ONE_THREAD)
+    by_step = result_of("benchmarks.features", ["--part", "steps", *chosen], ONE_THREAD)
     counted = [*common, "--clients", str(arguments.clients)]
     kept = result_of("benchmarks.features", ["--part", "state", *counted], ONE_THREAD)
-    publish("features", where, {"speed": fast, "state": kept}, _tables(arguments, fast, kept), arguments.json)
+    figures = {"speed": fast, "steps": by_step, "state": kept}
+    publish("features", where, figures, _tables(arguments, fast, by_step, kept), arguments.json)
 
 
-def _tables(arguments: argparse.Namespace, fast: dict[str, Any], kept: dict[str, Any]) -> list[str]:
+def _tables(
+    arguments: argparse.Namespace, fast: dict[str, Any], by_step: dict[str, float], kept: dict[str, Any]
+) -> list[str]:
     whose = arguments.log or "simulated traffic"
     what = f"{fast['records']:,} envelopes of {fast['bytes']} bytes, {whose}, batches of {fast['batch_rows']:,}"
     per_second = fast["events_per_second"]
@@ -174,6 +230,10 @@ def _tables(arguments: argparse.Namespace, fast: dict[str, Any], kept: dict[str,
             ],
         ),
         markdown(
+            ["by step, one round with a clock around each", "us/event"],
+            [[name, f"{by_step[name]:.2f}"] for name in sorted(by_step, key=_step_order)],
+        ),
+        markdown(
             [f"state of {kept['clients']:,} clients", "MB", "bytes/client"],
             [
                 [
@@ -186,6 +246,11 @@ def _tables(arguments: argparse.Namespace, fast: dict[str, Any], kept: dict[str,
     ]
 
 
+def _step_order(name: str) -> tuple[bool, str]:
+    """The way's steps, each whole before its parts, then what the libraries take alone."""
+    return "alone" in name, name
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The tables on standard output."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
@@ -195,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=CLIENTS, help="of the state whose memory is measured")
     parser.add_argument("--log", type=Path, help="an access log instead of simulated traffic, plain or .gz")
     parser.add_argument("--json", type=Path, help="where the figures go; default: benchmarks/results/features.json")
-    parser.add_argument("--part", choices=["speed", "state"], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["speed", "steps", "state"], help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part is None:
         run(arguments)
@@ -203,6 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pin_to_one_core()
     if arguments.part == "speed":
         found = speed(_lines(arguments.log, arguments.events), arguments.batch, arguments.rounds)
+    elif arguments.part == "steps":
+        found = steps(_lines(arguments.log, arguments.events), arguments.batch)
     else:
         found = state(arguments.clients, arguments.batch)
     print(json.dumps(found))
