@@ -135,12 +135,13 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(known: dict[str, Any], other: dict[str, Any], side: Side) -> str:
     """What tells a document from the product's document of the same record; "" where nothing may.
 
-    Features and verdicts have values to compare only where both sides compute them; reasons stand on anomalies alone.
+    Features and verdicts have values to compare only where both sides compute them; some fields stand on anomalies alone.
     """
     if side.shape == "event":
         names = [name for name in ("source.address", "url.original", "event.original") if name in known]
         return ", ".join(name for name in names if known[name] != other.get(name))
-    said = {"anomaly.reasons", "oddlog.position.topic"}
+    on_anomalies = {"reasons", "channel", "novelty.score", "novelty.severity", "novelty.threshold"}
+    said = {"oddlog.position.topic", *(f"anomaly.{name}" for name in on_anomalies)}
     names = sorted((known.keys() ^ other.keys()) - said)
     if names:
         return f"only one side has {', '.join(names)}"
