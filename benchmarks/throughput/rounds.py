@@ -135,7 +135,7 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(known: dict[str, Any], other: dict[str, Any], side: Side) -> str:
     """What tells a document from the product's document of the same record; "" where nothing may.
 
-    Features and verdicts have values to compare only where both sides compute them; some fields stand on anomalies alone.
+    Features and verdicts have values to compare only where both sides compute them; some stand on anomalies alone.
     """
     if side.shape == "event":
         names = [name for name in ("source.address", "url.original", "event.original") if name in known]
