@@ -260,7 +260,7 @@ def _part(part: str, url: str, prefix: str, *more: str) -> dict[str, Any]:
 
 def ratio(rounds: Sequence[dict[str, dict[str, Any]]], their: str, our: str) -> float:
     """Their seconds over ours, the median of the rounds."""
-    return statistics.median(one["theirs"][their] / one["ours"][our] for one in rounds)
+    return float(statistics.median(one["theirs"][their] / one["ours"][our] for one in rounds))
 
 
 def table(rounds: Sequence[dict[str, dict[str, Any]]], small: dict[str, dict[str, Any]]) -> str:
@@ -268,7 +268,7 @@ def table(rounds: Sequence[dict[str, dict[str, Any]]], small: dict[str, dict[str
     rows, columns = rounds[0]["ours"]["rows"], rounds[0]["ours"]["columns"]
 
     def median(part: str, name: str) -> float:
-        return statistics.median(one[part][name] for one in rounds)
+        return float(statistics.median(one[part][name] for one in rounds))
 
     def row(name: str, part: str) -> list[str]:
         seconds = median(part, "seconds")
