@@ -167,7 +167,7 @@ class Demo:
                 "state_dir": str(HOME / "places"),
             }
             chosen["store"] = {"url": f"sqlite:///{HOME / 'oddlog.sqlite'}"}
-        chosen["drift"] = {"workspace": str(HOME / "drift")}
+        chosen["drift"] = {"workspace": str(HOME / "drift"), "evidently": str(HOME / "evidently")}
         _write_toml(HOME / "oddlog.toml", chosen)
         # The scorer is not written there: afterwards it is the `bentoml serve` that a person starts.
         from oddlog.stack.process import free_port

@@ -1,110 +1,159 @@
-"""A recent batch from the store, as the columns that a reference has. Comparing them is in comparison.py."""
+"""A batch out of the store at a bounded cost: a sample of its events, counts that the store makes. No judging.
+
+However large the batch: `sample_rows` events are read, chosen by position so that every client keeps its part, and what
+comes of them is SKETCH_POINTS quantiles a column. Counts are aggregations of the store.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import polars as pl
 
+from monitoring.expected import SKETCH_POINTS, Expected
+from monitoring.figures import Figures, share, status_shares, worth_of
 from monitoring.reference import Reference
-from oddlog.connectors.store import EventQuery, Store
+from oddlog.connectors.store import DeadQuery, EventQuery, Store
 from oddlog.errors import UsageError
-from oddlog.events.schema import FEATURE_PREFIX
-from oddlog.settings import DriftSettings
+from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER, TIMESTAMP
+from oddlog.scoring.reference import NEW_AFTER, PATH_RARITY, new_clients, quantile_points
 
 SCORES = {"score": "anomaly.score", "severity": "anomaly.severity"}
 """Reference columns that are no features, and the event's column for each."""
 
-OVERSAMPLING = 10
-"""This many times the sample is read at most: larger batches are thinned by offset as they come."""
+CLIENTS_ASKED = 2_000
+"""Most clients that the store is asked about by name, whether they were there the day before."""
 
 _CLIENT, _TIME, _OFFSET = "source.address", "@timestamp", "oddlog.position.offset"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events that one model version scored in a period, sampled, oldest first; columns as its reference."""
+    """The events of a period: since <= @timestamp < until."""
 
-    frame: pl.DataFrame
     since: dt.datetime
     until: dt.datetime
     """The period asked for; an open end is that of the last event."""
-    first: dt.datetime
-    last: dt.datetime
-    """Times of the first and the last event."""
-    events: int
-    """How many there are in the period; `frame` has at most DriftSettings.sample_rows of them."""
+    scored: int
+    """Events that the reference's version scored: what distances are over."""
+    compared: int
+    """How many of them were read."""
     clients: int
-    """Distinct clients among the events that were read."""
+    """Distinct clients, of all events."""
+    points: pl.DataFrame | None
+    """SKETCH_POINTS quantiles of what was read, Float32, columns as the reference has; None where nothing was."""
+    missing: dict[str, float]
+    """Share of what was read without a finite value, by column."""
+    figures: Figures
+    pending: float | None
+    """Share of the events that are not scored."""
+    dead: dict[str, int]
+    """Dead letters that the broker got in the period, by kind."""
+    lateness: float | None
+    """Seconds that the slowest hundredth of what was read, or more, came after a later event of its partition."""
 
 
 def read_batch(
-    store: Store,
-    reference: Reference,
-    settings: DriftSettings,
-    *,
-    since: dt.datetime | None,
-    until: dt.datetime | None,
+    store: Store, reference: Reference, *, since: dt.datetime, until: dt.datetime | None, sample_rows: int
 ) -> Batch:
-    """The batch of since <= @timestamp < until; `since` None: everything later than the training data.
+    """The batch of a period. `until` None: up to the last event.
 
-    Only events that the reference's version scored: features and scores of another version stand under another
-    baseline, and would differ without any drift. Raises UsageError where there are fewer than `min_rows`.
-    """
-    since = since or reference.card.dataset.until + dt.timedelta(milliseconds=1)  # `until` is its last event
-    query = EventQuery(since=since, until=until, status="scored", model_version=reference.version.version)
-    events = store.count_events(query)
-    if events < settings.min_rows:
-        whole = store.count_events(EventQuery(status="scored", model_version=reference.version.version))
-        raise _too_few(query, events, whole, settings.min_rows)
-    columns = {name: SCORES.get(name, FEATURE_PREFIX + name) for name in reference.frame.columns}
-    step = max(1, math.ceil(events / (OVERSAMPLING * settings.sample_rows)))
-    frames = [
-        frame.filter(pl.col(_OFFSET) % step == 0) if step > 1 else frame
-        for frame in store.read_events(query, columns=[_CLIENT, _TIME, _OFFSET, *columns.values()])
-    ]
-    if not frames:  # deleted since they were counted
-        raise _too_few(query, 0, events, settings.min_rows)
-    read = pl.concat(frames)
-    first, last = (cast(dt.datetime, time) for time in read.select(pl.min(_TIME), pl.max(_TIME).alias("last")).row(0))
-    sampled = sample_by_client(read, settings.sample_rows)
+    Distances are of events that the reference's version scored alone: features and scores of another version stand
+    under another baseline, and would differ without any drift. Raises UsageError for an open period without events;
+    StoreError."""
+    if until is None:
+        until = _end_of(store, reference, since)
+    whole = EventQuery(since=since, until=until)
+    counts = store.summarise_events(whole)
+    own = EventQuery(since=since, until=until, status="scored", model_version=reference.version.version)
+    scored = store.count_events(own)
+    sample = _sample(store, own, reference, scored, sample_rows)
+    names = reference.frame.columns
+    columns = {name: sample[SCORES.get(name, FEATURE_PREFIX + name)].cast(pl.Float64).to_numpy() for name in names}
+    missing = {name: 1 - float(np.isfinite(values).mean()) for name, values in columns.items()} if len(sample) else {}
+    unseen = float((columns[PATH_RARITY] >= reference.unseen_from).mean()) if len(sample) else None
     return Batch(
-        frame=sampled.select(pl.col(column).cast(pl.Float64).alias(name) for name, column in columns.items()),
         since=since,
-        until=until or last + dt.timedelta(milliseconds=1),
-        first=first,
-        last=last,
-        events=events,
-        clients=read.get_column(_CLIENT).n_unique(),
+        until=until,
+        scored=scored,
+        compared=sample.height,
+        clients=counts.clients,
+        points=quantile_points(columns, SKETCH_POINTS) if len(sample) else None,
+        missing=missing,
+        figures=Figures(
+            events=counts.events,
+            worth=min(worth_of(sample[_CLIENT]), float(counts.clients)),
+            alert_rate=share(counts.alerts, counts.client_hours),
+            statuses=status_shares({name: float(count) for name, count in counts.statuses.items()}, counts.events),
+            unseen_paths=unseen,
+            new_clients=_new(store, sample, since, until),
+            busiest=share(counts.busiest, counts.events),
+        ),
+        pending=share(counts.pending, counts.events),
+        dead=store.dead_kinds(DeadQuery(since=since, until=until)),
+        lateness=_lateness(sample),
     )
 
 
-def sample_by_client(events: pl.DataFrame, rows: int) -> pl.DataFrame:
-    """At most `rows` of the events, the same share of every client's, oldest first.
-
-    Evenly spaced over the events sorted by client and time: a busy client is neither missed nor doubled, and
-    the same events give the same sample, whatever order they came in.
-    """
-    if events.height > rows:
-        ordered = events.sort(_CLIENT, _TIME, _OFFSET)
-        picked = np.linspace(0, ordered.height - 1, rows).round().astype(np.int64)
-        events = ordered[picked]
-    return events.sort(_TIME, _CLIENT, _OFFSET)
+def expected_by_batch(batch: Batch, expected: Expected) -> Expected:
+    """An earlier batch as what is expected; `expected` gives the name, the period and the cautions."""
+    points = None if batch.points is None else batch.points.cast(pl.Float64)
+    return replace(
+        expected, points=points, figures=batch.figures, worth=batch.figures.worth, since=batch.since, until=batch.until
+    )
 
 
-def _too_few(query: EventQuery, events: int, of_version: int, expected: int) -> UsageError:
-    since, until, version = query.since, query.until, query.model_version
-    end = f"until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "on"
-    held = f"the store holds {of_version} events that version {version} scored"
-    more = "a longer period: oddlog drift --since ... --until ..."
-    if of_version < expected:
-        more = "wait for oddlog enrich to score more, or oddlog backfill for what is pending"
-    return UsageError(
-        f"{events} events from {since:%Y-%m-%d %H:%M:%S} UTC {end} were scored by version {version}: too few to judge",
-        expected=f"{expected} or more (setting drift.min_rows)",
-        mend=f"{more}; {held}",
+def _sample(store: Store, own: EventQuery, reference: Reference, scored: int, sample_rows: int) -> pl.DataFrame:
+    """At most about `sample_rows` of the events, the same share of every client's."""
+    columns = [_CLIENT, _TIME, *POSITION_ORDER, *(SCORES.get(n, FEATURE_PREFIX + n) for n in reference.frame.columns)]
+    query = replace(own, share=sample_rows / scored) if scored > sample_rows else own
+    frames = list(store.read_events(query, columns=columns)) if scored else []
+    if frames:
+        return pl.concat(frames)
+    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.Float64))
+    return empty.cast({_CLIENT: pl.String, _TIME: TIMESTAMP})
+
+
+def _new(store: Store, sample: pl.DataFrame, since: dt.datetime, until: dt.datetime) -> float | None:
+    """Share of the sampled events whose client was away for a day before; None where the store has no such day."""
+    first = store.time_range(EventQuery(until=since))
+    if sample.is_empty() or first is None or first[0] > since - NEW_AFTER:
+        return None
+    every = sample.sort(_OFFSET).gather_every(max(1, -(-sample.height // CLIENTS_ASKED)))
+    clients = every[_CLIENT].unique().to_list()
+    lead_in = since - NEW_AFTER - dt.timedelta(hours=1)
+    pairs = store.client_hours(EventQuery(since=lead_in, until=until, clients=tuple(clients)))
+    # An hour before what is asked about, of no one, so that the first hour of the batch is known to be judged.
+    begin = lead_in.replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=1)
+    mark = pl.DataFrame({"client": [""], "hour": [begin]}, schema={"client": pl.String, "hour": TIMESTAMP})
+    known = new_clients(pl.concat([pairs, mark]))
+    hours = every.select(pl.col(_CLIENT).alias("client"), pl.col(_TIME).dt.truncate("1h").cast(TIMESTAMP).alias("hour"))
+    found = hours.join(known, on=["client", "hour"], how="left")["new"].mean()
+    return None if found is None else float(cast(float, found))
+
+
+def _lateness(sample: pl.DataFrame) -> float | None:
+    """Seconds; the 99th percentile of how far an event is behind the latest before it, in its partition's order."""
+    if sample.is_empty():
+        return None
+    late = sample.sort(POSITION_ORDER).select(
+        ((pl.col(_TIME).cum_max() - pl.col(_TIME)).over(POSITION_ORDER[:3]).dt.total_milliseconds() / 1000).alias("s")
+    )
+    return float(cast(float, late["s"].quantile(0.99)))
+
+
+def _end_of(store: Store, reference: Reference, since: dt.datetime) -> dt.datetime:
+    found = store.time_range(EventQuery(since=since))
+    if found is not None:
+        return found[1] + dt.timedelta(milliseconds=1)
+    version = reference.version.version
+    held = store.count_events(EventQuery(status="scored", model_version=version))
+    raise UsageError(
+        f"there are no events from {since:%Y-%m-%d %H:%M:%S} UTC on",
+        expected="some events to judge",
+        mend=f"an earlier --since, or a batch with both ends; the store holds {held} events that version {version} "
+        "scored. oddlog enrich brings more, oddlog backfill scores what is pending",
     )

@@ -1,14 +1,22 @@
-"""A batch against a reference, column by column, by Evidently. Where they come from is not its business."""
+"""Distributions of a batch against those expected, column by column, by Evidently. Where they come from: elsewhere.
+
+Both sides are quantile points, so that the cost does not depend on how many events stand behind them.
+"""
 
 from __future__ import annotations
 
-import math
+import datetime as dt
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+
+from monitoring.expected import SKETCH_POINTS
+from monitoring.figures import weighted_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,72 +26,34 @@ METHOD = "wasserstein"
 
 Named here, for Evidently's own choice of method depends on the reference's size.
 """
+LEAST_DEVIATION = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnDrift:
-    """How far a column of the batch is from its reference."""
+class Compared:
+    """Distances by column, of those that have values on both sides; Evidently's snapshot, None without any."""
 
-    name: str
-    distance: float | None
-    """None where there was nothing to measure; `note` says why."""
-    limit: float
-    drifted: bool
-    mean: float | None
-    reference_mean: float | None
-    missing: float
-    """Share of the batch's rows without a value."""
-    note: str = ""
+    distances: dict[str, float]
+    snapshot: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Columns, farthest first; the share of them that drifted; Evidently's report of them as HTML."""
+def compare(
+    expected: pl.DataFrame,
+    batch: pl.DataFrame,
+    limits: Mapping[str, float],
+    *,
+    share: float = 0.5,
+    name: str | None = None,
+    time: dt.datetime | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Compared:
+    """Measure the columns named in `limits` (their limits are what Evidently shows beside the distances).
 
-    columns: list[ColumnDrift]
-    share: float
-    html: str
-
-
-def compare(reference: pl.DataFrame, batch: pl.DataFrame, *, limit: float, max_share: float) -> Comparison:
-    """Compare the columns that the reference has.
-
-    A column that is empty in the batch has drifted as far as can be: what it told is gone. One that is empty
-    in the reference cannot be judged, and does not count. Infinite values count as missing.
-    """
-    names = reference.columns
-    reference, batch = _finite(reference), _finite(batch.select(names))
-    known = [name for name in names if reference.get_column(name).null_count() < reference.height]
-    measured = [name for name in known if batch.get_column(name).null_count() < batch.height]
-    distances, html = _evidently(reference, batch, measured, limit, max_share) if measured else ({}, "")
-    columns = []
-    for name in names:
-        note = ""
-        if name not in known:
-            note = "not judged: the reference has no values"
-        elif name not in measured:
-            note = "the batch has no values"
-        distance = distances.get(name)
-        columns.append(
-            ColumnDrift(
-                name=name,
-                distance=distance,
-                limit=limit,
-                drifted=distance >= limit if distance is not None else name in known,
-                mean=_mean(batch, name),
-                reference_mean=_mean(reference, name),
-                missing=batch.get_column(name).null_count() / max(1, batch.height),
-                note=note,
-            )
-        )
-    unmeasured = {True: math.inf, False: -1.0}
-    columns.sort(key=lambda c: (-(unmeasured[c.drifted] if c.distance is None else c.distance), c.name))
-    return Comparison(columns, sum(c.drifted for c in columns) / max(1, len(known)), html)
-
-
-def _evidently(
-    reference: pl.DataFrame, batch: pl.DataFrame, names: list[str], limit: float, max_share: float
-) -> tuple[dict[str, float], str]:
+    `name`, `time` and `tags` are the snapshot's. Infinite values count as missing."""
+    expected, batch = _finite(expected), _finite(batch)
+    names = measurable(expected, batch, limits)
+    if not names:
+        return Compared({}, None)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numpy, about the parts of its report that we do not read
@@ -95,14 +65,40 @@ def _evidently(
         def dataset(frame: pl.DataFrame) -> Any:
             return Dataset.from_pandas(_pandas(frame, names), data_definition=definition)
 
-        preset = DataDriftPreset(columns=names, method=METHOD, threshold=limit, drift_share=max_share)
-        snapshot = Report([preset], include_tests=False).run(dataset(batch), dataset(reference))
+        preset = DataDriftPreset(
+            columns=names,
+            drift_share=share,
+            method=METHOD,
+            per_column_threshold={column: limits[column] for column in names},
+        )
+        report = Report([preset], include_tests=False, metadata=dict(tags or {}))
+        snapshot = report.run(dataset(batch), dataset(expected), timestamp=time, name=name)
         found = {
             metric["config"]["column"]: float(metric["value"])
             for metric in snapshot.dict()["metrics"]
             if metric["config"].get("column") in names
         }
-        return found, str(snapshot.get_html_str(as_iframe=False))
+    return Compared(found, snapshot)
+
+
+def distances(expected: pl.DataFrame, batch: pl.DataFrame, limits: Mapping[str, float]) -> dict[str, float]:
+    """The same distances without Evidently's report: for thousands of batches at a time (benchmarks).
+
+    Of evenly spaced quantiles, as many on both sides, the Wasserstein distance is their mean difference."""
+    expected, batch = _finite(expected), _finite(batch)
+    found = {}
+    for name in measurable(expected, batch, limits):
+        was, is_now = (
+            weighted_points([frame[name].drop_nulls().to_numpy()], [1.0], SKETCH_POINTS) for frame in (expected, batch)
+        )
+        found[name] = float(np.abs(is_now - was).mean()) / max(float(was.std()), LEAST_DEVIATION)
+    return found
+
+
+def measurable(expected: pl.DataFrame, batch: pl.DataFrame, limits: Mapping[str, float]) -> list[str]:
+    """Columns with a limit that have values on both sides."""
+    sides = (expected, batch)
+    return [name for name in limits if all(name in s.columns and s[name].null_count() < s.height for s in sides)]
 
 
 def _pandas(frame: pl.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -115,8 +111,3 @@ def _finite(frame: pl.DataFrame) -> pl.DataFrame:
     """Float64, and null wherever there is no finite number."""
     whole = pl.all().cast(pl.Float64)
     return frame.select(pl.when(whole.is_finite()).then(whole))
-
-
-def _mean(frame: pl.DataFrame, name: str) -> float | None:
-    value = frame.get_column(name).mean()
-    return float(value) if isinstance(value, int | float) else None

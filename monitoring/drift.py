@@ -1,111 +1,71 @@
-"""The drift check, from store and registry to its verdict: report, document, MLflow run. No retraining."""
+"""A drift check, from store and registry to its verdict and everything that it leaves. No retraining.
+
+What it leaves, in this order: HTML and JSON files, the Evidently snapshot, the MLflow run, a document of each measure,
+and last the document of the batch: where that is, the check is whole. The same check again replaces all of it.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monitoring.batch import Batch, read_batch
-from monitoring.comparison import METHOD, ColumnDrift, compare
-from monitoring.reference import fetch_reference
+import polars as pl
+
+from monitoring.batch import Batch, expected_by_batch, read_batch
+from monitoring.comparison import METHOD, compare, distances
+from monitoring.documents import Check, batch_document, check_id, measure_documents, stored
+from monitoring.expected import Against, Expected
+from monitoring.judgement import judge, limit_of
+from monitoring.limits import Limits, load_limits
+from monitoring.period import earlier
+from monitoring.reference import Reference, expected_by_reference, fetch_reference
 from monitoring.report import render
+from monitoring.workspace import put_snapshot
 from oddlog.connectors.mlflow_monitoring import MonitoringRun, log_monitoring
 from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
-from oddlog.scoring.card import DatasetInfo
 from oddlog.settings import Settings
 from oddlog.whole_file import whole_file
 
-WHOLE_DAY = dt.timedelta(hours=22)
-"""A period shorter than this lacks a part of the day."""
 FEW_CLIENTS = 50
-"""Events of one client resemble each other: a batch is as good as its number of clients."""
+"""Events of one client resemble each other: a batch is as good as the clients it is worth."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftResult:
-    """The verdict on a batch. Times are UTC; the period is since <= @timestamp < until."""
+    """The verdict on a batch, and where everything about it lies."""
 
-    id: str
-    """Model version and period: the same check again replaces its document, its report and its run."""
-    model_name: str
-    model_version: str
-    algorithm: str
-    baseline: str
-    reference_since: dt.datetime
-    """The reference is of the period that calibrated the model: later than the one it was fitted on."""
-    reference_until: dt.datetime
-    reference_points: int
-    since: dt.datetime
-    until: dt.datetime
-    events: int
-    """Events of the period that this version scored."""
-    compared: int
-    """How many of them were compared."""
-    clients: int
-    limit: float
-    max_share: float
-    share: float
-    """Share of the judged columns past the limit."""
-    drifted: bool
-    """`share` >= `max_share`."""
-    columns: list[ColumnDrift]
-    """Features, `score` and `severity`, farthest first."""
-    cautions: list[str]
-    """What makes the verdict less than certain, in sentences."""
-    checked_at: dt.datetime
+    check: Check
     report: Path
     """The HTML report; the same as JSON lies beside it."""
-    run_id: str = ""
-    """The MLflow run."""
+
+    @property
+    def id(self) -> str:
+        """Of the check: model version, period, what it was compared with."""
+        return self.check.id
+
+    @property
+    def drifted(self) -> bool:
+        """By its features, or by anything else that has a limit."""
+        return self.check.verdict.drifted
 
     @property
     def verdict(self) -> str:
         """In a sentence."""
-        past = sum(column.drifted for column in self.columns)
-        return (
-            f"{'drifted' if self.drifted else 'not drifted'}: {past} of {len(self.columns)} columns are past "
-            f"{self.limit:g} standard deviations ({100 * self.share:.0f} %; the limit is {100 * self.max_share:.0f} %)"
-        )
+        return self.check.text
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self.check.run_id
 
     def document(self) -> dict[str, Any]:
-        """As JSON: what the store keeps, `--json` prints and the file beside the report holds."""
-        return {
-            "id": self.id,
-            "@timestamp": _iso(self.checked_at),
-            "model": {
-                "name": self.model_name,
-                "version": self.model_version,
-                "algorithm": self.algorithm,
-                "baseline": self.baseline,
-            },
-            "reference": {
-                "since": _iso(self.reference_since),
-                "until": _iso(self.reference_until),
-                "points": self.reference_points,
-            },
-            "batch": {
-                "since": _iso(self.since),
-                "until": _iso(self.until),
-                "events": self.events,
-                "compared": self.compared,
-                "clients": self.clients,
-            },
-            "method": f"normed {METHOD}",
-            "limit": self.limit,
-            "max_share": self.max_share,
-            "share": self.share,
-            "drifted": self.drifted,
-            "verdict": self.verdict,
-            "cautions": self.cautions,
-            "columns": [asdict(column) for column in self.columns],
-            "report": str(self.report),
-            "run_id": self.run_id,
-        }
+        """As JSON: the document of the batch and those of its measures. What `--json` prints and the file holds."""
+        return {**batch_document(self.check), "measures": measure_documents(self.check)}
 
 
 def check_drift(
@@ -115,112 +75,151 @@ def check_drift(
     *,
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
+    against: Against = "reference",
     version: str | None = None,
+    reference: Reference | None = None,
     report: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> DriftResult:
-    """Compare a batch with the reference of a model version (None: the champion), and keep the result.
+    """Compare a batch with what was to be expected of it, and keep the result.
 
-    `since` None: everything later than that version's training data. `report`: where the HTML goes (None:
-    into the workspace of the settings). `progress` is told each step. Written, in this order: HTML and JSON
-    files, the MLflow run, the document in the store's collection "drift".
+    `since` None: everything later than the training data of the version; `version` None: the champion; `reference`:
+    its, where it is there already. `report`: where the HTML goes (None: into the workspace of the settings).
+    `progress` is told each step.
 
-    Raises UsageError where there is no champion, or the batch is too small; RegistryError, StoreError.
+    Raises UsageError where there is no champion, the limits cannot be read, or an open period has no events;
+    RegistryError, StoreError.
     """
+    limits = load_limits(settings.drift.limits)
     progress("fetching the reference")
-    reference = fetch_reference(registry, version)
+    reference = reference or fetch_reference(registry, version)
+    since = since or reference.card.dataset.until + dt.timedelta(milliseconds=1)  # `until` is its last event
     progress("reading the batch")
-    batch = read_batch(store, reference, settings.drift, since=since, until=until)
-    progress("comparing")
-    limits = settings.drift
-    compared = compare(reference.frame, batch.frame, limit=limits.limit, max_share=limits.max_share)
-    chosen, card = reference.version, reference.card
-    id = f"{chosen.name}-{chosen.version}-{batch.since:%Y%m%dT%H%M%SZ}-{batch.until:%Y%m%dT%H%M%SZ}"
-    result = DriftResult(
-        id=id,
-        model_name=chosen.name,
-        model_version=chosen.version,
-        algorithm=card.algorithm,
-        baseline=card.baseline_digest,
-        reference_since=card.dataset.fit_until,
-        reference_until=card.dataset.until,
-        reference_points=reference.frame.height,
-        since=batch.since,
-        until=batch.until,
-        events=batch.events,
-        compared=batch.frame.height,
-        clients=batch.clients,
-        limit=limits.limit,
-        max_share=limits.max_share,
-        share=compared.share,
-        drifted=compared.share >= limits.max_share,
-        columns=compared.columns,
-        cautions=_cautions(batch, card.dataset),
-        checked_at=dt.datetime.now(dt.UTC),
-        report=(report or limits.workspace / f"{id}.html").absolute(),
-    )
+    check = measure(store, reference, limits, since=since, until=until, against=against,
+                    sample_rows=settings.drift.sample_rows, progress=progress, keep=settings)  # fmt: skip
     progress("writing the report")
-    data = result.report.with_suffix(".json")
-    page = render(result.document(), compared.html)
-    _write(result.report, page)
-    _write(data, _json(result))
+    path = (report or settings.drift.workspace / f"{check.id}.html").absolute()
+    check = replace(check, report=str(path))
+    page = render(batch_document(check), measure_documents(check), check.expected.points, check.batch.points)
+    _write(path, page)
+    _write(path.with_suffix(".json"), _json(check))
     progress("logging to MLflow")
-    result = replace(result, run_id=log_monitoring(settings.registry, chosen, _run(result, page)))
-    _write(data, _json(result))
-    store.put_document("drift", id, result.document())
-    return result
+    run_id = log_monitoring(settings.registry, reference.version, _run(check, page))
+    check = replace(check, run_id=run_id)
+    _write(path.with_suffix(".json"), _json(check))
+    for id, document in stored(check).items():
+        store.put_document("drift", id, document)
+    return DriftResult(check, path)
 
 
-def _cautions(batch: Batch, dataset: DatasetInfo) -> list[str]:
-    """Why distances may be there without drift."""
-    spans = {"batch": batch.last - batch.first, "reference": dataset.until - dataset.fit_until}
-    short = {name: span for name, span in spans.items() if span < WHOLE_DAY}
-    cautions = []
-    if short:
-        hours = {name: span / dt.timedelta(hours=1) for name, span in short.items()}
-        lengths = " and ".join(f"the {name} is only {found:.1f} h long" for name, found in hours.items())
-        cautions.append(f"{lengths}: day and night differ without any drift, so that whole days compare better")
-    if batch.clients < FEW_CLIENTS:
-        cautions.append(f"only {batch.clients} clients: one of them alone can move a feature past its limit")
-    return cautions
+def measure(
+    store: Store,
+    reference: Reference,
+    limits: Limits,
+    *,
+    since: dt.datetime,
+    until: dt.datetime | None,
+    against: Against,
+    sample_rows: int,
+    progress: Callable[[str], None] = lambda _: None,
+    keep: Settings | None = None,
+) -> Check:
+    """The verdict on a batch, with nothing written but, where `keep` is given, the Evidently snapshot.
+
+    Without `keep` the distances are computed without Evidently's report, which takes most of the time."""
+    batch = read_batch(store, reference, since=since, until=until, sample_rows=sample_rows)
+    expected = expected_by_reference(reference, batch.since, batch.until)
+    if (before := earlier(against, batch.since, batch.until)) is not None:
+        other = read_batch(store, reference, since=before[0], until=before[1], sample_rows=sample_rows)
+        expected = expected_by_batch(
+            other, Expected(against, *before, points=None, figures=None, worth=0.0, pace=0.0, cautions=_earlier(other))
+        )
+        if expected.points is None:  # of the columns, so that they are told as not judged
+            expected = replace(expected, points=reference.frame.clear(1).cast(pl.Float64))
+    id = check_id(reference, batch.since, batch.until, against)
+    progress("comparing")
+    found: dict[str, float] = {}
+    if batch.points is not None and expected.points is not None and batch.scored >= limits.batch.min_events:
+        columns = {n: limit for n in expected.points.columns if (limit := limit_of(limits, n)) is not None}
+        if keep is None:
+            found = distances(expected.points, batch.points, columns)
+        else:
+            share = limits.features.share if limits.features else 0.5
+            tags = {"check": id, "version": reference.version.version, "against": against}
+            compared = compare(
+                expected.points, batch.points, columns, share=share, name=id, time=batch.until, tags=tags
+            )  # fmt: skip
+            found = compared.distances
+            if keep.drift.evidently is not None and compared.snapshot is not None:
+                project = f"{reference.version.name} drift"
+                put_snapshot(keep.drift.evidently, project, id, compared.snapshot)
+    return Check(
+        id=id,
+        reference=reference,
+        batch=batch,
+        expected=expected,
+        verdict=judge(limits, batch, expected, found),
+        max_share=limits.features.share if limits.features else None,
+        cautions=[*expected.cautions, *_cautions(batch, limits)],
+        checked_at=dt.datetime.now(dt.UTC),
+    )
 
 
-def _run(result: DriftResult, page: str) -> MonitoringRun:
+def _cautions(batch: Batch, limits: Limits) -> list[str]:
+    if limits.batch.min_clients <= batch.figures.worth < FEW_CLIENTS:
+        worth = f"{batch.figures.worth:.0f}"
+        return [f"the events are worth only {worth} clients: limits are widened by what so few do by chance"]
+    return []
+
+
+def _earlier(batch: Batch) -> list[str]:
+    """What makes an earlier batch a weak measure."""
+    if batch.scored:
+        return []
+    return ["what it is compared with has no event that this version scored: distances are not judged"]
+
+
+def _run(check: Check, page: str) -> MonitoringRun:
+    verdict, batch = check.verdict, check.batch
     metrics = {
-        "drift.share": result.share,
-        "drift.drifted": float(result.drifted),
-        "batch.events": result.events,
+        "drift.share": verdict.share,
+        "drift.drifted": float(verdict.drifted),
+        "batch.events": batch.figures.events,
+        "batch.worth": batch.figures.worth,
     }
-    metrics |= {f"distance/{c.name}": c.distance for c in result.columns if c.distance is not None}
+    metrics |= {f"effect/{m.name}": m.effect for m in verdict.measures if m.effect is not None}
+    metrics |= {f"limit/{m.name}": m.limit for m in verdict.measures}
+    document = batch_document(check)
     return MonitoringRun(
-        check=result.id,
-        name=f"version {result.model_version}, {result.since:%Y-%m-%d %H:%M} to {result.until:%m-%d %H:%M}",
-        verdict=result.verdict,
-        tags={"oddlog.drift.verdict": "drifted" if result.drifted else "not drifted"},
+        check=check.id,
+        name=f"version {check.reference.version.version}, {batch.since:%Y-%m-%d %H:%M} to {batch.until:%m-%d %H:%M}"
+        + ("" if check.expected.against == "reference" else f", {check.expected.against}"),
+        verdict=check.text,
+        tags={
+            "oddlog.drift.verdict": "drifted" if verdict.drifted else "not drifted",
+            "oddlog.drift.by": ", ".join(verdict.by),
+            "oddlog.drift.batch_until": document["batch"]["until"],
+        },
         parameters={
-            "model.version": result.model_version,
-            "model.algorithm": result.algorithm,
-            "batch.since": _iso(result.since),
-            "batch.until": _iso(result.until),
+            "model.version": check.reference.version.version,
+            "model.algorithm": check.reference.card.algorithm,
+            "batch.since": document["batch"]["since"],
+            "batch.until": document["batch"]["until"],
+            "drift.against": check.expected.against,
             "drift.method": f"normed {METHOD}",
-            "drift.limit": result.limit,
-            "drift.max_share": result.max_share,
         },
         metrics=metrics,
-        artifacts={"drift.html": page, "drift.json": _json(result)},
-        description="\n\n".join([result.verdict, *result.cautions]),
+        artifacts={"drift.html": page, "drift.json": _json(check)},
+        description="\n\n".join([check.text, *check.cautions]),
     )
 
 
-def _json(result: DriftResult) -> str:
-    return json.dumps(result.document(), indent=2, ensure_ascii=False) + "\n"
+def _json(check: Check) -> str:
+    document = {**batch_document(check), "measures": measure_documents(check)}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
-
-
-def _iso(time: dt.datetime) -> str:
-    return time.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -254,18 +254,36 @@ class PromoteSettings(_Group):
 
 
 class DriftSettings(_Group):
-    """Drift of a batch against the champion's reference."""
+    """Drift of a batch against what was to be expected of it."""
 
-    max_share: float = Field(default=0.3, gt=0, le=1)
-    """Share of features past their limit at which a batch counts as drifted."""
-    limit: float = Field(default=0.2, gt=0)
-    """Limit of a feature's distance (normed Wasserstein: in standard deviations of the reference)."""
+    limits: Path | None = None
+    """File of the limits; none: `drift.toml` in the working folder, else the same limits built in."""
     sample_rows: int = Field(default=20_000, ge=100)
-    """Most rows of a batch that are compared; more are sampled by client."""
-    min_rows: int = Field(default=200, ge=10)
-    """A smaller batch is not judged."""
+    """Most events of a batch that are read; of more, this many are chosen by position. Counts are made by the store."""
     workspace: Path = Path("mlruns/drift")
-    """Where reports are written."""
+    """Where reports are written, HTML and JSON."""
+    evidently: Path | None = Path("mlruns/evidently")
+    """Workspace with a snapshot of every check, for `evidently ui --workspace`."""
+    keep_days: float | None = Field(default=90.0, gt=0)
+    """Reports, snapshots and monitoring runs written more than so many days ago are deleted; the documents in the store
+    stay."""
+
+
+class MonitorSettings(_Group):
+    """The loop of drift checks: `oddlog monitor`."""
+
+    delay_seconds: float = Field(default=300.0, ge=0)
+    """How long after its end a batch is judged: late events are in by then, pending ones scored."""
+    catch_up_days: float = Field(default=7.0, gt=0)
+    """Missed batches that ended longer ago are passed over."""
+    poll_seconds: float = Field(default=30.0, gt=0)
+    """Longest pause between two looks at the clock; after a failure, and where another monitor is at work, too."""
+    lock_seconds: float = Field(default=900.0, gt=0)
+    """A monitor that died gives way after this long; longer than any one check."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port of /metrics with the latest drift; none: no such port. 0: any free one, which the log tells."""
+    metrics_host: str = "127.0.0.1"
+    """Address that port is bound to; in a container `0.0.0.0`."""
 
 
 class LogSettings(_Group):
@@ -308,6 +326,8 @@ class Settings(BaseSettings):
     """Promotion."""
     drift: DriftSettings = DriftSettings()
     """Drift."""
+    monitor: MonitorSettings = MonitorSettings()
+    """The loop of drift checks."""
     log: LogSettings = LogSettings()
     """Logs of the processes themselves."""
 

@@ -31,6 +31,7 @@ from oddlog.settings import Settings
 from training.alerts import first_alerts
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
 from training.fit import check_graphs, second_channel
+from training.hours import later_slots
 from training.prepare import Prepared, Progress, prepare, timed
 from training.record import Outcome, training_run
 from training.repeat import Original, prepare_again
@@ -106,7 +107,20 @@ def train_prepared(
                 calibration=calibration,
                 threshold=threshold,
                 dataset=_dataset_info(prepared),
-                reference=make_reference(features, FEATURE_NAMES, scores, severity(calibration, scores)),
+                reference=make_reference(
+                    features,
+                    FEATURE_NAMES,
+                    scores,
+                    severity(calibration, scores),
+                    times=later["@timestamp"],
+                    slots=later_slots(
+                        prepared.fitted,
+                        later,
+                        anomalies(threshold, scores, novelty)[0],
+                        prepared.split.boundary,
+                        prepared.dataset.batches(["@timestamp", "source.address"]),
+                    ),
+                ),
                 golden=make_golden(detector, features, scores),
                 seed=options.seed,
                 created_at=started_at,

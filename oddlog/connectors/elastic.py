@@ -1,7 +1,7 @@
 """The event store on Elasticsearch 8 and 9. Beside it: `elastic_connection.py` (requests, errors),
 `elastic_template.py` (mappings), `elastic_bulk.py` (writing), `elastic_query.py` and `elastic_read.py` (reading),
-`elastic_documents.py` (collections, locks), `elastic_upkeep.py` (retention, whether all is as `setup` makes it),
-`elastic_lifecycle.py` (deletion by the server itself).
+`elastic_summary.py` (counts), `elastic_documents.py` (collections, locks), `elastic_upkeep.py` (retention, whether all
+is as `setup` makes it), `elastic_lifecycle.py` (deletion by the server itself).
 
 Delivery: an event is one document, created once: its `_id` is its position and its index the day of its own
 `@timestamp`, so a redelivery meets the same document, is answered 409, and counts as acknowledged.
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from oddlog.connectors import elastic_bulk, elastic_documents, elastic_lifecycle, elastic_upkeep
+from oddlog.connectors import elastic_bulk, elastic_documents, elastic_lifecycle, elastic_summary, elastic_upkeep
 from oddlog.connectors.documents import (
     STORED_SCHEMA,
     VERSION,
@@ -30,7 +30,7 @@ from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.elastic_query import dead_dsl, query_dsl
 from oddlog.connectors.elastic_read import BY_TIME, NEWEST_FIRST, PointInTime, events_in_order, stored_features
 from oddlog.connectors.elastic_template import DEAD, EVENTS
-from oddlog.connectors.store import Collection, DeadQuery, EventQuery, WriteOutcome
+from oddlog.connectors.store import Collection, DeadQuery, EventQuery, EventSummary, WriteOutcome
 from oddlog.errors import StoreError, StoreUnavailable
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
 from oddlog.settings import StoreSettings
@@ -147,6 +147,18 @@ class ElasticStore:
     def count_dead(self) -> int:
         """How many dead letters there are."""
         return self._count(self._dead, {"match_all": {}})
+
+    def summarise_events(self, query: EventQuery) -> EventSummary:
+        """Counts over the events that fit, by aggregations; see the port."""
+        return elastic_summary.summarise(self._connection, self._events, query)
+
+    def client_hours(self, query: EventQuery) -> pl.DataFrame:
+        """The distinct (client, hour) of events that fit; see the port."""
+        return elastic_summary.client_hours(self._connection, self._events, query)
+
+    def dead_kinds(self, query: DeadQuery) -> dict[str, int]:
+        """How many dead letters that fit there are of each kind."""
+        return elastic_summary.dead_kinds(self._connection, self._dead, query)
 
     def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""

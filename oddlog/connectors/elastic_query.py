@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,7 @@ def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[
     >>> query_dsl(EventQuery(status="pending"))
     {'bool': {'filter': [{'term': {'anomaly.status': 'pending'}}]}}
     """
-    filters: list[dict[str, Any]] = []
-    times = {}
-    if query.since is not None:
-        times["gte"] = epoch_ms(query.since)
-    if query.until is not None:
-        times["lt"] = epoch_ms(query.until)
-    if times:
-        filters.append({"range": {"@timestamp": {**times, "format": "epoch_millis"}}})
+    filters = _between(query.since, query.until)
     terms: dict[str, Any] = {
         "anomaly.status": query.status,
         "oddlog.position.epoch": query.epoch,
@@ -40,7 +34,17 @@ def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[
         filters.append({"range": {"anomaly.severity": {"gte": query.min_severity}}})
     if query.ids is not None:
         filters.append({"ids": {"values": list(query.ids)}})
+    if query.clients is not None:
+        filters.append({"terms": {"source.address": list(query.clients)}})
+    if query.share is not None:
+        filters.append(_chosen(query.share))
     return {"bool": {"filter": filters}} if filters else {"match_all": {}}
+
+
+def _chosen(share: float) -> dict[str, Any]:
+    """A hash of the offset, evenly in [0, 1), decides: what Elasticsearch can do without scripts."""
+    hashed = {"seed": 0, "field": "oddlog.position.offset"}
+    return {"function_score": {"random_score": hashed, "boost_mode": "replace", "min_score": 1 - share}}
 
 
 def dead_dsl(query: DeadQuery) -> dict[str, Any]:
@@ -49,9 +53,18 @@ def dead_dsl(query: DeadQuery) -> dict[str, Any]:
     >>> dead_dsl(DeadQuery(kind="empty"))
     {'bool': {'filter': [{'term': {'kind': 'empty'}}]}}
     """
-    filters: list[dict[str, Any]] = []
+    filters = _between(query.since, query.until)
     if query.kind is not None:
         filters.append({"term": {"kind": query.kind}})
     if query.ids is not None:
         filters.append({"ids": {"values": list(query.ids)}})
     return {"bool": {"filter": filters}} if filters else {"match_all": {}}
+
+
+def _between(since: dt.datetime | None, until: dt.datetime | None) -> list[dict[str, Any]]:
+    times: dict[str, Any] = {}
+    if since is not None:
+        times["gte"] = epoch_ms(since)
+    if until is not None:
+        times["lt"] = epoch_ms(until)
+    return [{"range": {"@timestamp": {**times, "format": "epoch_millis"}}}] if times else []

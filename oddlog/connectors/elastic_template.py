@@ -96,18 +96,21 @@ def _dead() -> dict[str, Any]:
 
 
 def _drift() -> dict[str, Any]:
-    """Numbers are doubles whatever the first document brings (0 and 0.5 are two types); text is a keyword."""
-    number = {"type": "double"}
-    return {
-        "dynamic": True,
-        "date_detection": False,
-        "dynamic_templates": [
-            {"whole": {"match_mapping_type": "long", "mapping": number}},
-            {"fraction": {"match_mapping_type": "double", "mapping": number}},
-            {"text": {"match_mapping_type": "string", "mapping": _KEYWORD}},
-        ],
-        "properties": {"@timestamp": {"type": "date"}},
-    }
+    """Every field by name, so that dashboards can rely on them: monitoring/documents.py writes them."""
+    keyword, number, count = _KEYWORD, {"type": "double"}, {"type": "long"}
+    date, flag = {"type": "date"}, {"type": "boolean"}
+    fields: dict[str, dict[str, Any]] = {
+        "@timestamp": date, "checked_at": date, "check": keyword, "id": keyword, "kind": keyword, "against": keyword,
+        "drifted": flag, "verdict": keyword, "by": keyword, "method": keyword, "share": number, "max_share": number,
+        "model.name": keyword, "model.version": keyword, "model.algorithm": keyword, "model.baseline": keyword,
+        "batch.since": date, "batch.until": date, "batch.events": count, "batch.scored": count,
+        "batch.compared": count, "batch.clients": count, "batch.worth": number,
+        "reference.since": date, "reference.until": date, "reference.worth": number,
+        "name": keyword, "group": keyword, "unit": keyword, "value": number, "expected": number, "effect": number,
+        "limit": number, "missing": number, "note": _KEPT, "sentence": keyword, "cautions": _KEPT,
+        "dead.kind": keyword, "dead.count": count, "report": _KEPT, "run_id": keyword,
+    }  # fmt: skip
+    return {"dynamic": False, "date_detection": False, "properties": _nested(fields)}
 
 
 def _template(

@@ -5,6 +5,7 @@ What is measured comes from `monitoring/`; training's runs are in `mlflow_traini
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from collections.abc import Mapping
@@ -78,6 +79,29 @@ def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: Monit
         client.set_terminated(run_id, "FINISHED")
         client.set_model_version_tag(version.name, version.version, VERSION_TAG, f"{run.verdict} (run {run_id})")
     return run_id
+
+
+def delete_monitoring(settings: RegistrySettings, before: dt.datetime) -> int:
+    """Delete the runs of drift checks that began before a time, and their artifacts. Returns how many.
+
+    A deleted run's metrics stay in the database until `mlflow gc`. Raises RegistryError."""
+    if not connection.exists(settings):
+        return 0
+    client = connection.client(settings)
+    with connection.registry_errors(settings.url):
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        experiment = client.get_experiment_by_name(f"{settings.experiment}-monitoring")
+        if experiment is None:
+            return 0
+        old = f"tags.`{CHECK_TAG}` != '' AND attributes.start_time < {int(before.timestamp() * 1000)}"
+        deleted = 0
+        while runs := client.search_runs([experiment.experiment_id], old, max_results=100):
+            for run in runs:
+                get_artifact_repository(run.info.artifact_uri, connection.tracking_uri(settings)).delete_artifacts()
+                client.delete_run(run.info.run_id)
+                deleted += 1
+    return deleted
 
 
 def logged_model_of(version: Any) -> str | None:

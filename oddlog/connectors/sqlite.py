@@ -1,5 +1,6 @@
 """The embedded event store: one SQLite file, several processes at once. Beside it: `sqlite_connection.py`
-(opening, errors), `sqlite_tables.py`, `sqlite_query.py` (EventQuery to SQL), `sqlite_rows.py` (conversion).
+(opening, errors), `sqlite_tables.py`, `sqlite_query.py` (EventQuery to SQL), `sqlite_rows.py` (conversion),
+`sqlite_summary.py` (counts).
 
 Delivery: a write is synced to disk when it returns (WAL, synchronous=FULL): the caller may commit its source.
 Writes begin with BEGIN IMMEDIATE: a read turned into a write after another process's commit fails at once in
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import orjson
 import polars as pl
 
-from oddlog.connectors import sqlite_rows, sqlite_tables, sqlite_upkeep
+from oddlog.connectors import sqlite_rows, sqlite_summary, sqlite_tables, sqlite_upkeep
 from oddlog.connectors.documents import (
     STORED_SCHEMA,
     VERSION,
@@ -35,7 +36,7 @@ from oddlog.connectors.documents import (
 from oddlog.connectors.sqlite_connection import connect, translated
 from oddlog.connectors.sqlite_query import NEWEST_FIRST, ORDER_BY, where, where_dead
 from oddlog.connectors.sqlite_tables import FEATURE_COLUMNS, quoted
-from oddlog.connectors.store import Collection, DeadQuery, EventQuery, WriteOutcome
+from oddlog.connectors.store import Collection, DeadQuery, EventQuery, EventSummary, WriteOutcome
 from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, POSITION_ORDER
 from oddlog.settings import StoreSettings
@@ -198,6 +199,19 @@ class SqliteStore:
     def count_dead(self) -> int:
         """How many dead letters there are."""
         return int(self._query("SELECT count(*) FROM dead")[0][0])
+
+    def summarise_events(self, query: EventQuery) -> EventSummary:
+        """Counts over the events that fit; see the port."""
+        return sqlite_summary.summarise(self._query, query)
+
+    def client_hours(self, query: EventQuery) -> pl.DataFrame:
+        """The distinct (client, hour) of events that fit; see the port."""
+        return sqlite_summary.client_hours(self._query, query)
+
+    def dead_kinds(self, query: DeadQuery) -> dict[str, int]:
+        """How many dead letters that fit there are of each kind."""
+        clause, parameters = where_dead(query)
+        return dict(self._query(f"SELECT kind, count(*) FROM dead{clause} GROUP BY kind", parameters))
 
     def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""

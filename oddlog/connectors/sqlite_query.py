@@ -34,6 +34,10 @@ def where_dead(query: DeadQuery) -> tuple[str, list[Any]]:
     if query.ids is not None:
         terms.append("_id IN (SELECT value FROM json_each(?))")
         parameters.append(orjson.dumps(list(query.ids)))
+    for bound, sign in ((query.since, ">="), (query.until, "<")):
+        if bound is not None:
+            terms.append(f'"@timestamp" {sign} ?')
+            parameters.append(epoch_ms(bound))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters
 
 
@@ -46,29 +50,29 @@ def where(query: EventQuery) -> tuple[str, list[Any]]:
         terms.append(term)
         parameters.extend(values)
 
-    if query.since is not None:
-        add('"@timestamp" >= ?', epoch_ms(query.since))
-    if query.until is not None:
-        add('"@timestamp" < ?', epoch_ms(query.until))
     if query.status is not None:
         # Spelt out, not bound: only so can SQLite see that the partial index covers the question.
         add(f"\"anomaly.status\" = '{'pending' if query.status == 'pending' else 'scored'}'")
-    if query.epoch is not None:
-        add('"oddlog.position.epoch" = ?', query.epoch)
-    if query.topic is not None:
-        add('"oddlog.position.topic" = ?', query.topic)
-    if query.partition is not None:
-        add('"oddlog.position.partition" = ?', query.partition)
-    if query.from_offset is not None:
-        add('"oddlog.position.offset" >= ?', query.from_offset)
-    if query.min_severity is not None:
-        add('"anomaly.severity" >= ?', query.min_severity)
     if query.only_anomalies:
         add('"anomaly.is_anomaly" = 1')
-    if query.model_version is not None:
-        add('"anomaly.model.version" = ?', query.model_version)
-    if query.baseline is not None:
-        add('"anomaly.baseline" = ?', query.baseline)
+    for term, value in (
+        ('"@timestamp" >= ?', None if query.since is None else epoch_ms(query.since)),
+        ('"@timestamp" < ?', None if query.until is None else epoch_ms(query.until)),
+        ('"oddlog.position.epoch" = ?', query.epoch),
+        ('"oddlog.position.topic" = ?', query.topic),
+        ('"oddlog.position.partition" = ?', query.partition),
+        ('"oddlog.position.offset" >= ?', query.from_offset),
+        ('"anomaly.severity" >= ?', query.min_severity),
+        ('"anomaly.model.version" = ?', query.model_version),
+        ('"anomaly.baseline" = ?', query.baseline),
+    ):
+        if value is not None:
+            add(term, value)
     if query.ids is not None:
         add("_id IN (SELECT value FROM json_each(?))", orjson.dumps(list(query.ids)))
+    if query.clients is not None:
+        add('"source.address" IN (SELECT value FROM json_each(?))', orjson.dumps(list(query.clients)))
+    if query.share is not None:
+        # Knuth's multiplicative hash of the offset, by which neighbours fall far apart; 2^61 is the most it makes.
+        add('(("oddlog.position.offset" & 1073741823) * 2654435761 & 4294967295) < ?', int(query.share * 2**32))
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters

@@ -46,14 +46,41 @@ class EventQuery:
     model_version: str | None = None
     baseline: str | None = None
     ids: tuple[str, ...] | None = None
+    clients: tuple[str, ...] | None = None
+    """Only these; some thousands at most."""
+    share: float | None = None
+    """Only about this share, chosen by position whatever the content: every client keeps its part. The same events
+    are chosen each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadQuery:
-    """Which dead letters to read: all, those of a kind, those of some ids."""
+    """Which dead letters to read: all, those of a kind, those of some ids, those that the broker got in a period."""
 
     kind: str | None = None
     ids: tuple[str, ...] | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventSummary:
+    """Counts over the events that fit a query; of clients to within a hundredth where there are many thousands."""
+
+    events: int
+    pending: int
+    statuses: dict[str, int]
+    """Events by class of their HTTP status, "1xx" to "5xx"; those with none, or with another one, are in no class."""
+    clients: int
+    busiest: int
+    """Events of the client that has most."""
+    client_hours: int
+    """Distinct (client, UTC hour) with a scored event."""
+    alerts: int
+    """Those of them with an anomaly."""
+
+
+STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Store(Protocol):
@@ -125,6 +152,15 @@ class Store(Protocol):
 
     def count_dead(self) -> int:
         """How many dead letters there are."""
+
+    def summarise_events(self, query: EventQuery) -> EventSummary:
+        """Counts over the events that fit, made by the store: no event is read."""
+
+    def client_hours(self, query: EventQuery) -> pl.DataFrame:
+        """The distinct (`client` String, `hour` Datetime ms UTC) of events that fit, in any order; for few clients."""
+
+    def dead_kinds(self, query: DeadQuery) -> dict[str, int]:
+        """How many dead letters that fit there are of each kind."""
 
     def partitions(self, query: EventQuery) -> list[tuple[str, str, int]]:
         """The distinct (epoch, topic, partition) of events that fit, sorted."""

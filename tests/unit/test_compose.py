@@ -114,7 +114,11 @@ def test_prometheus_scrapes_ports_that_are_served() -> None:
     targets = [target for job in jobs for one in job["static_configs"] for target in one["targets"]]
     enrich = SERVICES["enrich"]
     port = enrich["environment"]["ODDLOG_ENRICH__METRICS_PORT"]
-    assert sorted(targets) == [f"enrich:{port}", f"scorer:{urlsplit(Settings().scorer.url).port}"]
+    monitor = SERVICES["monitor"]["environment"]
+    watch = monitor["ODDLOG_MONITOR__METRICS_PORT"]
+    assert monitor["ODDLOG_MONITOR__METRICS_HOST"] == "0.0.0.0"
+    assert f":{watch}/metrics" in SERVICES["monitor"]["healthcheck"]["test"][-1]
+    assert sorted(targets) == [f"enrich:{port}", f"monitor:{watch}", f"scorer:{urlsplit(Settings().scorer.url).port}"]
     assert enrich["environment"]["ODDLOG_ENRICH__METRICS_HOST"] == "0.0.0.0"  # or nobody outside the container
     assert f":{port}/livez" in enrich["healthcheck"]["test"][-1]
     assert enrich["environment"].items() >= SERVICES["setup"]["environment"].items()
@@ -168,6 +172,8 @@ def test_the_image_copies_what_exists_and_every_room() -> None:
         "cli",
         "requirements.lock",
         "pyproject.toml",
+        "gates.toml",
+        "drift.toml",
     } <= copied
     for path in copied:
         assert (ROOT / path).exists(), path
@@ -179,4 +185,4 @@ def test_our_commands_are_verbs_that_exist() -> None:
     scripts = " ".join(path.read_text() for path in (ROOT / "deploy/images").glob("*.sh"))
     commands = " ".join(" ".join(SERVICES[name].get("command", [])) for name in OURS)
     used = set(re.findall(r"\boddlog (\w+)", scripts + " " + commands))
-    assert {"setup", "enrich", "train", "promote", "drift"} <= used <= set(VERBS)
+    assert {"setup", "enrich", "train", "promote", "monitor"} <= used <= set(VERBS)
