@@ -42,6 +42,8 @@ from training.hours import later_slots
 
 WEEK = dt.timedelta(days=7)
 LEAD_IN = dt.timedelta(days=2)
+SCALE_DAYS = 1
+"""Days of the large batch."""
 NAMES = list(FEATURE_NAMES)
 VERSION = "1"
 
@@ -177,21 +179,8 @@ CHANGES: dict[str, Callable[[Site, dt.datetime], Changed]] = {
 def fill(store: Store, site: Site, changed: Changed, since: dt.datetime, until: dt.datetime) -> int:
     """Score what came from `since` to `until` and write it, with a lead-in before for the clients' state."""
     time = pl.col("@timestamp")
-    events = changed.events.filter(time.is_between(since - LEAD_IN, until, closed="left"))
-    number = pl.int_range(pl.len(), dtype=pl.Int64)
-    events = events.with_columns(
-        number.alias("oddlog.position.offset"), pl.concat_str(pl.lit("e1-log-0-"), number.cast(pl.String)).alias("_id")
-    )
-    shelf = ModelShelf("oddlog")
-    shelf.hold(VERSION, site.model)
-    shelf.set_champion(VERSION)
-    scorer = LocalScorer(shelf)
-    features = FeatureComputer(scorer.baseline(VERSION)).compute(events)
-    for place in range(0, events.height, 20_000):
-        part, rows = events[place : place + 20_000], features[place : place + 20_000]
-        outcome = store.write_events(scored_events(part, rows, NAMES, scorer.score(rows, NAMES)))
-        assert not outcome.rejected
-        assert not outcome.retry
+    scored = _scored(site, changed.events.filter(time.is_between(since - LEAD_IN, until, closed="left")))
+    _write(store, scored)
     times = [time for time in changed.dead if since <= time < until]
     letters = pl.DataFrame(
         {
@@ -209,7 +198,44 @@ def fill(store: Store, site: Site, changed: Changed, since: dt.datetime, until: 
     )
     store.write_dead(letters)
     store.refresh()
-    return events.height
+    return scored.height
+
+
+def grown(store: Store, site: Site, since: dt.datetime, until: dt.datetime, events: int) -> int:
+    """Write a batch of about `events` events: the site's own of the period, over and over, by other clients each time.
+
+    Returns how many."""
+    one = _scored(site, site.events.filter(pl.col("@timestamp").is_between(since, until, closed="left")))
+    for copy in range(-(-events // one.height)):
+        other = pl.concat_str(pl.col("source.address"), pl.lit(f".{copy}"))
+        _write(store, _placed(one.with_columns(other.alias("source.address")), copy * one.height))
+    store.refresh()
+    return -(-events // one.height) * one.height
+
+
+def _scored(site: Site, events: pl.DataFrame) -> pl.DataFrame:
+    shelf = ModelShelf("oddlog")
+    shelf.hold(VERSION, site.model)
+    shelf.set_champion(VERSION)
+    scorer = LocalScorer(shelf)
+    events = _placed(events, 0)
+    features = FeatureComputer(scorer.baseline(VERSION)).compute(events)
+    return scored_events(events, features, NAMES, scorer.score(features, NAMES))
+
+
+def _placed(events: pl.DataFrame, first: int) -> pl.DataFrame:
+    """The same events at offsets from `first` on."""
+    number = pl.int_range(first, first + events.height, dtype=pl.Int64, eager=True)
+    return events.with_columns(
+        number.alias("oddlog.position.offset"), ("e1-log-0-" + number.cast(pl.String)).alias("_id")
+    )
+
+
+def _write(store: Store, events: pl.DataFrame) -> None:
+    for part in events.iter_slices(20_000):
+        outcome = store.write_events(part)
+        assert not outcome.rejected
+        assert not outcome.retry
 
 
 def embedded(folder: Path) -> closing[Store]:

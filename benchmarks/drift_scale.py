@@ -1,0 +1,193 @@
+"""`python -m benchmarks.drift_scale`: a drift check of a large batch, beside Evidently on all rows of it.
+
+`cost`: one batch of `--events` events in a store; what `oddlog drift` reads and compares, against reading all rows
+and giving them to Evidently with the same reference: seconds of both in one run, and the peak of memory of ours in a
+process of its own. `verdicts`: a simulated month, batch by batch: the share of (feature, batch) pairs on which both say
+the same with the same limits. Exit code 1 where ours is not 10 times faster, takes more than `--memory-mb`, or agrees
+on fewer than 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.drift_site import CHANGES, SCALE_DAYS, Site, clean, embedded, fill, grown, make_site
+from benchmarks.machine import machine
+from benchmarks.program import told_by_the_clock
+from benchmarks.tables import markdown, publish
+from monitoring.batch import SCORES
+from monitoring.comparison import METHOD, compare
+from monitoring.drift import measure
+from monitoring.judgement import limit_of
+from monitoring.limits import Limits, load_limits
+from monitoring.reference import Reference
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.store import EventQuery, Store
+from oddlog.errors import OddlogError
+from oddlog.events.schema import FEATURE_PREFIX
+from oddlog.settings import StoreSettings
+
+SAMPLE = 20_000
+LEAST_RATIO, LEAST_AGREED = 10.0, 0.95
+
+
+def ours(
+    store: Store, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime
+) -> dict[str, float]:
+    """Distances as `oddlog drift` finds them, Evidently's report on the points included."""
+    check = measure(
+        store, reference, limits, since=since, until=until, against="reference", sample_rows=SAMPLE
+    )  # fmt: skip
+    assert check.expected.points is not None
+    assert check.batch.points is not None
+    return compare(check.expected.points, check.batch.points, columns(limits, check.expected.points)).distances
+
+
+def evidently_on_all(
+    store: Store, site: Site, limits: Limits, since: dt.datetime, until: dt.datetime, expected: pl.DataFrame
+) -> dict[str, float]:
+    """Distances of Evidently, given every row of the batch, and its report rendered as it is meant to be."""
+    names = list(columns(limits, expected))
+    stored = {name: SCORES.get(name, FEATURE_PREFIX + name) for name in names}
+    query = EventQuery(since=since, until=until, status="scored")
+    rows = pl.concat(store.read_events(query, columns=list(stored.values())))
+    whole = rows.rename({column: name for name, column in stored.items()})
+    compared = compare(expected, whole, columns(limits, expected))
+    assert len(compared.snapshot.get_html_str(as_iframe=False)) > 0
+    return compared.distances
+
+
+def columns(limits: Limits, points: pl.DataFrame) -> dict[str, float]:
+    """The limits of the columns, not widened."""
+    return {name: limit for name in points.columns if (limit := limit_of(limits, name)) is not None}
+
+
+def cost(arguments: argparse.Namespace) -> bool:
+    """One large batch. Whether the ratio and the memory are kept."""
+    where, say = machine(), told_by_the_clock()
+    limits = load_limits()
+    site = make_site(arguments.first_seed, days=7 + SCALE_DAYS, lines_per_day=10_000)
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as store:
+        say(f"writing {arguments.events:,} events")
+        since, until = site.begin, site.begin + dt.timedelta(days=SCALE_DAYS)
+        written = grown(store, site, since, until, arguments.events)
+        expected = _expected(store, site, limits, since, until)
+        compare(expected, expected, columns(limits, expected))  # imports and first use count for neither
+        seconds: dict[str, list[float]] = {"ours": [], "all rows": []}
+        for turn in range(arguments.rounds):
+            say(f"round {turn + 1}")
+            begun = time.monotonic()
+            ours(store, site.reference, limits, since, until)
+            seconds["ours"].append(time.monotonic() - begun)
+            begun = time.monotonic()
+            evidently_on_all(store, site, limits, since, until, expected)
+            seconds["all rows"].append(time.monotonic() - begun)
+        memory = _peak_of_ours(store, site.reference, limits, since, until)
+    best = {name: min(values) for name, values in seconds.items()}
+    ratio = best["all rows"] / best["ours"]
+    table = markdown(
+        ["way", "s", "peak MB"],
+        [
+            [f"`oddlog drift`: counts, and {SAMPLE:,} of {written:,} events", f"{best['ours']:.1f}", f"{memory:.0f}"],
+            ["Evidently on all rows", f"{best['all rows']:.1f}", ""],
+            ["ratio", f"{ratio:.1f}", ""],
+        ],
+    )
+    figures = {"events": written, "seconds": seconds, "ratio": ratio, "memory_mb": memory, "method": METHOD}
+    publish("drift_scale_cost", where, figures, [table], arguments.out)
+    return ratio >= LEAST_RATIO and memory <= arguments.memory_mb
+
+
+def verdicts(arguments: argparse.Namespace) -> bool:
+    """A month of batches. Whether both agree."""
+    where, say = machine(), told_by_the_clock()
+    limits = load_limits()
+    site = make_site(arguments.first_seed, days=7 + arguments.days, lines_per_day=arguments.lines_per_day)
+    half = site.begin + dt.timedelta(days=arguments.days / 2)
+    # Half of it clean, then a release: verdicts of both kinds.
+    changed = CHANGES["release"](site, half) if arguments.days >= 2 else clean(site, half)
+    agreed = pairs = past = 0
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as store:
+        fill(store, site, changed, site.begin, site.end)
+        begin = site.begin
+        while begin + dt.timedelta(hours=6) <= site.end:
+            until = begin + dt.timedelta(hours=6)
+            check = measure(
+                store, site.reference, limits, since=begin, until=until, against="reference",
+                sample_rows=arguments.sample_rows,
+            )  # fmt: skip
+            begin = until
+            judged = {m.name: m for m in check.verdict.measures if m.unit == "sd" and m.effect is not None}
+            if not judged or check.expected.points is None:
+                continue
+            found = evidently_on_all(store, site, limits, check.batch.since, check.batch.until, check.expected.points)
+            for name, one in judged.items():
+                pairs += 1
+                past += found[name] >= one.limit
+                agreed += one.drifted == (found[name] >= one.limit)
+            say(f"{check.batch.until}: {agreed} of {pairs} alike")
+    share = agreed / max(1, pairs)
+    table = markdown(
+        ["(feature, batch) pairs", "past the limit on all rows", "same verdict"],
+        [[f"{pairs:,}", f"{past:,}", f"{100 * share:.1f} %"]],
+    )
+    figures = {"pairs": pairs, "past": past, "agreed": share, "sample_rows": arguments.sample_rows}
+    publish("drift_scale_verdicts", where, figures, [table], arguments.out)
+    return share >= LEAST_AGREED
+
+
+def _expected(store: Store, site: Site, limits: Limits, since: dt.datetime, until: dt.datetime) -> pl.DataFrame:
+    check = measure(store, site.reference, limits, since=since, until=until, against="reference", sample_rows=100)
+    assert check.expected.points is not None
+    return check.expected.points
+
+
+def _peak_of_ours(url: str, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime) -> float:
+    """Megabytes that a process of its own had at most while it made the check, libraries and Evidently included."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_check_aside, (url, reference, limits, since, until))
+
+
+def _check_aside(url: str, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime) -> float:
+    with closing(open_store(StoreSettings(url=url))) as store:
+        ours(store, reference, limits, since, until)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 kept, 1 not, 2 wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift_scale", description=__doc__)
+    parser.add_argument("what", choices=["cost", "verdicts"])
+    parser.add_argument("--events", type=int, default=1_000_000, help="cost: size of the batch")
+    parser.add_argument("--rounds", type=int, default=2, help="cost: turns of each way; the best counts")
+    parser.add_argument(
+        "--memory-mb", type=float, default=1_024, help="cost: most that the process of a check may take"
+    )
+    parser.add_argument("--days", type=float, default=30, help="verdicts: simulated days")
+    parser.add_argument("--lines-per-day", type=float, default=20_000, help="verdicts: size of the site")
+    parser.add_argument("--sample-rows", type=int, default=2_000, help="verdicts: events that are read of a batch")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    arguments = parser.parse_args(argv)
+    ways: dict[str, Any] = {"cost": cost, "verdicts": verdicts}
+    try:
+        return 0 if ways[arguments.what](arguments) else 1
+    except OddlogError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
