@@ -6,6 +6,9 @@ scenario, against the clean events: average precision, and the share of instance
 that gives the budget's alerts a day on the clean events alone. For detectors also that share where the second channel
 has its part of the same budget, as in a trained model; `novelty` is that channel by itself, at its part alone. Figures
 are the mean over seeds; `benchmarks.detection` measures on labelled logs.
+
+Below each table, what a distributed attack costs the others: the share of their instances that is found where the
+budget is spent on a period that holds the attacks of ONE_PATTERN too, each alert counted, or like ones of a day once.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ from oddlog.errors import UsageError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.features.fitting import units_of
 from oddlog.scoring.threshold import NOVELTY_SHARE, parse_budget
 from oddlog.settings import Settings
 from oddlog.simulation import SCENARIOS, plant, planted_of, simulate
 from training.metrics import Cut, Ranking, Scores
+from training.metrics import mean_of as mean_figures
 
 DAYS = 6.0
 INSTANCES = 3
@@ -44,7 +49,13 @@ CONTAMINATION = (0.0, 0.01, 0.1, 0.4, 0.7)
 ON_SOUND_CLIENTS = ("web_shell_use", "shell_from_busy_client", "error_outage")
 """Played by clients that are there: planted one by one, or they would change what the others are judged against."""
 
+ONE_PATTERN = ("botnet_one_request", "distributed_bruteforce")
+"""Many clients that do one and the same thing, a few times each."""
+
 NOVELTY = "novelty"
+
+Spent = dict[str, dict[str, float]]
+"""detector -> `clean`, `every_alert`, `by_behaviour`: share of the other scenarios' instances found."""
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """scenario -> method -> `ap`, `detected`; of detectors `with_novelty`, the share detected by both channels."""
@@ -90,9 +101,12 @@ def streams(seed: int, lines: int, contamination: float) -> Iterator[Stream]:
         yield Stream(pl.concat([before, mixed]), fitted, marks["scenario"], marks["instance"])
 
 
-def measure(seed: int, lines: int, contamination: float, budget: float, algorithms: Sequence[str]) -> Figures:
-    """Figures of every method for every scenario, of one seed."""
+def measure(
+    seed: int, lines: int, contamination: float, budget: float, algorithms: Sequence[str]
+) -> tuple[Figures, Spent]:
+    """Figures of every method for every scenario, and what a distributed attack costs each detector, of one seed."""
     found: Figures = {}
+    spent: Spent = {}
     methods: dict[str, Method] = {}
     places = budget * DAYS / 2
     for stream in streams(seed, lines, contamination):
@@ -101,6 +115,8 @@ def measure(seed: int, lines: int, contamination: float, budget: float, algorith
         alert = stream.alert()
         clean = stream.scenario.is_null().to_numpy()
         all_scores = {name: np.asarray(score(stream), dtype=np.float64) for name, score in methods.items()}
+        if ONE_PATTERN[0] in stream.scenario:
+            spent = {name: _spent(stream, all_scores[name], alert, places) for name in algorithms}
         novelty = all_scores[NOVELTY]
         new_hours = _by_alert(novelty[clean], alert[clean])
         for method, scores in all_scores.items():
@@ -117,7 +133,28 @@ def measure(seed: int, lines: int, contamination: float, budget: float, algorith
                 if method in algorithms:
                     channels = [(scores, first), (novelty, second)]
                     one["with_novelty"] = _detected(channels, rows, stream.instance, alert)
-    return {name: found[name] for name in SCENARIOS}
+    return {name: found[name] for name in SCENARIOS}, spent
+
+
+def _spent(stream: Stream, scores: Scores, alert: npt.NDArray[np.int64], places: float) -> dict[str, float]:
+    """Share of the instances of scenarios that are not of ONE_PATTERN with an alert, by where the budget is spent."""
+    events = stream.events[stream.fitted :]
+    day = events["@timestamp"].dt.truncate("1d").rank("dense").to_numpy().astype(np.int64)
+    behaviour = units_of(events)[0] * (int(day.max()) + 1) + day
+    clean = stream.scenario.is_null().to_numpy()
+    attacked = clean | stream.scenario.is_in(ONE_PATTERN).fill_null(False).to_numpy()
+    others = [name for name in stream.scenario.drop_nulls().unique().to_list() if name not in ONE_PATTERN]
+    found = {}
+    for name, rows, unit in (
+        ("clean", clean, alert), ("every_alert", attacked, alert), ("by_behaviour", attacked, behaviour),
+    ):  # fmt: skip
+        cut = Cut.at(_by_alert(scores[rows], unit[rows]), places)
+        shares = [
+            _detected([(scores, cut)], (stream.scenario == one).fill_null(False).to_numpy(), stream.instance, alert)
+            for one in others
+        ]
+        found[name] = float(np.mean(shares))
+    return found
 
 
 def _methods(stream: Stream, seed: int, algorithms: Sequence[str]) -> dict[str, Method]:
@@ -196,17 +233,30 @@ def run(arguments: argparse.Namespace) -> None:
     budget = parse_budget(arguments.budget)
     tasks = [(share, seed) for share in shares for seed in range(arguments.seeds)]
     found: dict[float, list[Figures]] = {share: [] for share in shares}
+    spent: dict[float, list[Spent]] = {share: [] for share in shares}
     console = Console(stderr=True)
     for share, seed in track(tasks, description="Simulating", console=console, transient=True):
-        found[share].append(measure(seed, arguments.lines, share, budget, algorithms))
+        figures, cost = measure(seed, arguments.lines, share, budget, algorithms)
+        found[share].append(figures)
+        spent[share].append(cost)
     means = {f"{share:g}": mean_of(runs) for share, runs in found.items()}
+    costs = {
+        f"{share:g}": {name: mean_figures([run[name] for run in runs]) for name in algorithms}
+        for share, runs in spent.items()
+    }
     if arguments.json:
         settings = {"seeds": arguments.seeds, "lines": arguments.lines, "budget": arguments.budget}
-        print(json.dumps({**settings, "contamination": means}))
+        print(json.dumps({**settings, "contamination": means, "distributed": costs}))
         return
     out = Console(width=None if sys.stdout.isatty() else 150)
-    for title, figures in means.items():
-        out.print(_table(f"{float(title):.0%} of the fitted lines are attacks", figures))
+    for title, by_scenario in means.items():
+        out.print(_table(f"{float(title):.0%} of the fitted lines are attacks", by_scenario))
+        for name, one in costs[title].items():
+            out.print(
+                f"{name}: {one['clean']:.0%} of the others found; {one['every_alert']:.0%} where distributed attacks "
+                f"share the budget, {one['by_behaviour']:.0%} where like alerts count once",
+                markup=False,
+            )
     out.print(
         "Average precision, and the share of instances with an alert at "
         f"{arguments.budget}; after +, with novelty's part of that budget; novelty alone: at its part. "

@@ -18,6 +18,7 @@ from oddlog.errors import ArtifactError
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import feature_digest
+from oddlog.features.fitting import units_of
 from oddlog.scoring.artifact import read_card
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.model import Model
@@ -127,7 +128,8 @@ class Bench:
                 flagged=anomalies(threshold, mixed_scores, model.novelty(mixed))[0],
             ),
         )
-        alerts = flagged_per_day(flagged, self.events["source.address"], self.events["@timestamp"])
+        events, behaviours = self.events, units_of(self.events)[0]
+        alerts = flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours)
         return Measured(quality, alerts)
 
     def _own_features(self, baseline: Baseline) -> Matrix:

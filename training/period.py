@@ -21,6 +21,7 @@ from oddlog.connectors.models import find_version
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
+from oddlog.features.fitting import units_of
 from oddlog.scoring.model import Model
 from oddlog.scoring.threshold import anomalies, flagged_per_day
 from oddlog.settings import Settings
@@ -60,7 +61,7 @@ class Evaluation:
     budget_per_day: float
     threshold: float
     alerts_per_day: float
-    """At the threshold in force, by either channel."""
+    """At the threshold in force, by either channel; like ones of a day count once."""
     novelty: NoveltyFigures | None
     """None where the version has no second channel."""
     attacks: int
@@ -137,6 +138,7 @@ def _judge(
     features = features_since(model.baseline, dataset.batches(FEATURE_COLUMNS), since)
     scores = model.score(features)
     flagged, novel = anomalies(threshold, scores, model.novelty(features))
+    behaviours = units_of(events)[0]
     labels = with_marks(events["labels.truth"], events["_id"], verdicts)
     truth = truth_of(labels)
     labelled = None
@@ -190,12 +192,12 @@ def _judge(
         clients=events["source.address"].n_unique(),
         budget_per_day=budget,
         threshold=threshold.value,
-        alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"]),
+        alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours),
         novelty=None
         if threshold.novelty is None
         else NoveltyFigures(
             threshold=threshold.novelty.value,
-            alerts_per_day=flagged_per_day(novel, events["source.address"], events["@timestamp"]),
+            alerts_per_day=flagged_per_day(novel, events["source.address"], events["@timestamp"], behaviours),
             detected={name: one.detected for name, one in by_novelty.by_scenario.items()},
         ),
         attacks=int((truth == ATTACK).sum()),

@@ -21,12 +21,13 @@ from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
 from oddlog.detectors.catalogue import create
 from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.features.fitting import units_of
 from oddlog.scoring.artifact import make_golden, write_artifact
 from oddlog.scoring.calibration import fit_calibration, severity
 from oddlog.scoring.card import DatasetInfo, Threshold
 from oddlog.scoring.model import Model, Verdict
 from oddlog.scoring.reference import make_reference
-from oddlog.scoring.threshold import anomalies, fit_threshold, flagged_per_day, parse_budget
+from oddlog.scoring.threshold import Behaviours, anomalies, fit_threshold, flagged_per_day, parse_budget
 from oddlog.settings import Settings
 from training.alerts import first_alerts
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
@@ -93,7 +94,8 @@ def train_prepared(
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)
         second, novelty = second_channel(prepared.fitted.fit_data, features)
-        threshold = budget.threshold(scores, novelty, later)
+        behaviours = units_of(later)[0]
+        threshold = budget.threshold(scores, novelty, later, behaviours)
         calibration = fit_calibration(scores)
     with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
         with timed(seconds, "compile"):
@@ -131,7 +133,7 @@ def train_prepared(
             check = check_graphs(detector, model, rows, second.channel)
         with timed(seconds, "evaluate"):
             tell(f"evaluating {algorithm}")
-            outcome = _evaluate(prepared, model, budget)
+            outcome = _evaluate(prepared, model, budget, behaviours)
         with timed(seconds, "log"):
             tell(f"logging {algorithm} to MLflow")
             repeats = None if original is None else Repeats(original.run_id, card.model_digest == original.model_digest)
@@ -200,9 +202,16 @@ class _Budget:
     per_day: float
     share: float
 
-    def threshold(self, scores: Scores, novelty: Scores, events: pl.DataFrame) -> Threshold:
+    def threshold(
+        self, scores: Scores, novelty: Scores, events: pl.DataFrame, behaviours: Behaviours
+    ) -> Threshold:  # fmt: skip
         found = fit_threshold(
-            scores, events["source.address"], events["@timestamp"], self.per_day * self.share, novelty=novelty
+            scores,
+            events["source.address"],
+            events["@timestamp"],
+            self.per_day * self.share,
+            novelty=novelty,
+            behaviours=behaviours,
         )
         assert found.novelty is not None
         second = found.novelty
@@ -218,12 +227,12 @@ class _Budget:
             }
         )
 
-    def alerts(self, flagged: npt.NDArray[np.bool_], events: pl.DataFrame) -> float:
+    def alerts(self, flagged: npt.NDArray[np.bool_], events: pl.DataFrame, behaviours: Behaviours) -> float:
         """Alerts a day that all clients together may be expected to raise."""
-        return flagged_per_day(flagged, events["source.address"], events["@timestamp"]) / self.share
+        return flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours) / self.share
 
 
-def _evaluate(prepared: Prepared, model: Model, budget: _Budget) -> Outcome:
+def _evaluate(prepared: Prepared, model: Model, budget: _Budget, behaviours: Behaviours) -> Outcome:
     later, planted, value = prepared.later, prepared.planted, model.card.threshold.value
     verdict, among_planted = model.judge(prepared.fitted.later), model.judge(prepared.planted_features)
     return Outcome(
@@ -238,12 +247,14 @@ def _evaluate(prepared: Prepared, model: Model, budget: _Budget) -> Outcome:
             known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
             flagged=among_planted.is_anomaly,
         ),
-        held_out_alerts=_held_out_alerts(verdict, later, budget),
+        held_out_alerts=_held_out_alerts(verdict, later, budget, behaviours),
         first_alerts=first_alerts(later, verdict),
     )
 
 
-def _held_out_alerts(verdict: Verdict, later: pl.DataFrame, budget: _Budget) -> float | None:
+def _held_out_alerts(
+    verdict: Verdict, later: pl.DataFrame, budget: _Budget, behaviours: Behaviours
+) -> float | None:  # fmt: skip
     """Alerts a day on the second half of the later events, at thresholds chosen on the first: an honest estimate."""
     times = later["@timestamp"]
     first = times < times.sort()[later.height // 2]
@@ -251,9 +262,9 @@ def _held_out_alerts(verdict: Verdict, later: pl.DataFrame, budget: _Budget) -> 
         return None
     early, late = first.to_numpy(), ~first.to_numpy()
     novelty = verdict.novelty.score
-    chosen = budget.threshold(verdict.score[early], novelty[early], later.filter(first))
+    chosen = budget.threshold(verdict.score[early], novelty[early], later.filter(first), behaviours[early])
     flagged, _ = anomalies(chosen, verdict.score[late], novelty[late])
-    return budget.alerts(flagged, later.filter(~first))
+    return budget.alerts(flagged, later.filter(~first), behaviours[late])
 
 
 def _dataset_info(prepared: Prepared) -> DatasetInfo:

@@ -38,6 +38,13 @@ def same_scores(scorer: HttpScorer, features: npt.NDArray[np.float32], names: li
         score=np.repeat(one.score, n),
         severity=np.repeat(one.severity, n),
         is_anomaly=np.repeat(one.is_anomaly, n),
+        novelty=one.novelty
+        and replace(
+            one.novelty,
+            score=np.repeat(one.novelty.score, n),
+            severity=np.repeat(one.novelty.severity, n),
+            is_anomaly=np.repeat(one.novelty.is_anomaly, n),
+        ),
     )
 
 

@@ -1,4 +1,9 @@
-"""The alert thresholds of both channels, from the alerts wanted a day. An alert is a distinct (client, hour)."""
+"""The alert thresholds of both channels, from the alerts wanted a day. An alert is a distinct (client, hour).
+
+Where behaviours are known (the set of paths a client asked for in an hour, oddlog/features/fitting.py), alerts of one
+day that show the same one count once: a distributed attack, a thousand clients with one request each for one path, is
+one thing to look at, and does not spend the budget of everything else.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,7 @@ NOVELTY_SHARE = 0.05
 
 Texts = Sequence[str] | npt.NDArray[Any] | pl.Series
 Times = Sequence[dt.datetime] | npt.NDArray[Any] | pl.Series
+Behaviours = npt.NDArray[np.int64]
 
 
 def parse_budget(text: str) -> float:
@@ -41,7 +47,7 @@ def parse_budget(text: str) -> float:
 
 def count_alerts(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value: float) -> int:
     """How many distinct (client, hour of the event's own time, UTC) have an event with score >= value."""
-    return int((_client_hours(scores, clients, timestamps).get_column("score") >= value).sum())
+    return int((_alerts(scores, clients, timestamps, None) >= value).sum())
 
 
 def alerts_per_day(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value: float) -> float:
@@ -64,9 +70,15 @@ def anomalies(
     return first | second, second
 
 
-def flagged_per_day(flagged: npt.ArrayLike, clients: Texts, timestamps: Times) -> float:
-    """Distinct (client, hour) with a flagged event [n], over the days that the timestamps span."""
-    return alerts_per_day(np.asarray(flagged, dtype=np.float32), clients, timestamps, 1.0)
+def flagged_per_day(
+    flagged: npt.ArrayLike, clients: Texts, timestamps: Times, behaviours: Behaviours | None = None
+) -> float:
+    """Alerts a day: distinct (client, hour) with a flagged event [n], over the days that the timestamps span.
+
+    With `behaviours` [n] those of one day that show the same one count once."""
+    since, until = span(timestamps)
+    groups = _alerts(np.asarray(flagged, dtype=np.float32), clients, timestamps, behaviours)
+    return float((groups >= 1.0).sum()) / _days(since, until)
 
 
 def span(timestamps: Times) -> tuple[dt.datetime, dt.datetime]:
@@ -91,6 +103,7 @@ def fit_threshold(
     budget_per_day: float,
     *,
     novelty: npt.ArrayLike | None = None,
+    behaviours: Behaviours | None = None,
     version: str = "1",
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
@@ -106,6 +119,7 @@ def fit_threshold(
 
     With `novelty` [n] the second channel has a threshold too: NOVELTY_SHARE of the alerts, rounded down, are its own,
     among the client-hours that do not alert already; the first channel has the rest. So both together keep the budget.
+    With `behaviours` [n] like alerts of a day count once, in all of this.
 
     Raises UsageError where there are no events, or the budget is not positive.
 
@@ -120,15 +134,14 @@ def fit_threshold(
     first, last = span(timestamps)
     since, until = since or first, until or last
     days = _days(since, until)
-    groups = _client_hours(scores, clients, timestamps)
-    highest = groups["score"].to_numpy()
+    highest = _alerts(scores, clients, timestamps, behaviours)
     allowed = min(math.floor(budget_per_day * days + 1e-9), math.floor(highest.size * MOST_SHARE))
     own = 0 if novelty is None else math.floor(allowed * NOVELTY_SHARE + 1e-9)
     value = _value(scores, highest, allowed - own)
     alerts = highest >= value
     second = None
     if novelty is not None:
-        rest = _client_hours(novelty, clients, timestamps)["score"].to_numpy()[~alerts]
+        rest = _alerts(novelty, clients, timestamps, behaviours)[~alerts]
         second_value = _value(novelty, rest, own)
         added = int((rest >= second_value).sum())
         second = NoveltyThreshold(
@@ -172,15 +185,22 @@ def _times(timestamps: Times) -> pl.Series:
     return series.cast(TIMESTAMP)
 
 
-def _client_hours(scores: npt.ArrayLike, clients: Texts, timestamps: Times) -> pl.DataFrame:
-    """One row for every (client, hour), in their order: its highest score, through float32 as the models give it."""
+def _alerts(
+    scores: npt.ArrayLike, clients: Texts, timestamps: Times, behaviours: Behaviours | None
+) -> npt.NDArray[np.float64]:
+    """The highest score of everything that could be one alert, in a fixed order, through float32 as the models give it:
+    of every (client, hour), or (behaviour, day) where these are known."""
     values = np.asarray(scores, dtype=np.float32).ravel()
     names = clients if isinstance(clients, pl.Series) else pl.Series(clients, dtype=pl.String)
     times = _times(timestamps)
-    if not values.size == names.len() == times.len():
+    who = names if behaviours is None else pl.Series(behaviours)
+    if not values.size == names.len() == times.len() == who.len():
         raise UsageError(
             f"{values.size} scores, {names.len()} clients, {times.len()} timestamps",
             expected="one of each for every event",
         )
-    frame = pl.DataFrame({"score": values.astype(np.float64), "client": names, "hour": times.dt.truncate("1h")})
-    return frame.group_by("client", "hour").agg(pl.col("score").max()).sort("client", "hour")
+    when = times.dt.truncate("1h" if behaviours is None else "1d")
+    frame = pl.DataFrame({"score": values.astype(np.float64), "who": who, "when": when})
+    highest = frame.group_by("who", "when").agg(pl.col("score").max()).sort("who", "when")["score"]
+    found: npt.NDArray[np.float64] = highest.to_numpy()
+    return found

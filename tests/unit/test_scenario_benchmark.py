@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import redirect_stdout
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from training.metrics import Cut
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Figures]:
+def document() -> dict[str, Any]:
     text = StringIO()
     with redirect_stdout(text):
         code = main(
@@ -25,7 +26,12 @@ def found() -> dict[str, Figures]:
         )
     assert code == 0
     assert text.getvalue().count("\n") == 1
-    return dict(json.loads(text.getvalue())["contamination"])
+    return dict(json.loads(text.getvalue()))
+
+
+@pytest.fixture(scope="module")
+def found(document: dict[str, Any]) -> dict[str, Figures]:
+    return dict(document["contamination"])
 
 
 def test_every_scenario_by_every_method(found: dict[str, Figures]) -> None:
@@ -42,6 +48,12 @@ def test_a_scan_is_found_even_after_a_foul_period(found: dict[str, Figures]) -> 
     for figures in found.values():
         assert figures["directory_scan"]["surprise"]["ap"] > 0.9
         assert figures["directory_scan"]["surprise"]["detected"] == 1.0
+
+
+def test_like_alerts_that_count_once_leave_the_budget_to_the_others(document: dict[str, Any]) -> None:
+    for costs in document["distributed"].values():
+        cost = costs["surprise"]
+        assert cost["every_alert"] <= cost["by_behaviour"] <= cost["clean"] + 0.1
 
 
 def test_the_streams_differ_in_what_was_planted_alone() -> None:

@@ -154,6 +154,26 @@ def test_a_budget_too_small_to_share_is_the_first_channels() -> None:
     assert not (second & ~first).any()
 
 
+def test_like_alerts_of_a_day_count_once() -> None:
+    """A thousand clients ask for one thing once each and score highest: one place of the budget, not all of them."""
+    scores, clients, times = traffic(4, 200)
+    rng = np.random.default_rng(3)
+    bots = pl.Series([f"203.0.113.{i}" for i in range(1_000)])
+    at = pl.Series([START + dt.timedelta(seconds=float(s)) for s in rng.uniform(0, 4 * 86_400, 1_000)])
+    both = np.concatenate([scores, np.full(1_000, 50.0, np.float32)])
+    names, when = pl.concat([clients, bots]), pl.concat([times, at])
+    behaviours = np.concatenate([np.arange(len(scores)), np.full(1_000, 10**6)])
+    clean = fit_threshold(scores, clients, times, 20)
+    spent = fit_threshold(both, names, when, 20)
+    once = fit_threshold(both, names, when, 20, behaviours=behaviours)
+    assert count_alerts(scores, clients, times, spent.value) == 0
+    assert flagged_per_day(both >= once.value, names, when, behaviours) <= 20
+    assert once.expected_per_day == pytest.approx(20, abs=0.3)
+    found, before = (count_alerts(scores, clients, times, one.value) for one in (once, clean))
+    assert found == pytest.approx(before - 4, abs=3)  # the attack takes one place a day
+    assert flagged_per_day(both >= once.value, names, when) > 200
+
+
 def test_without_a_second_threshold_novelty_says_nothing() -> None:
     scores, clients, times = traffic(1, 50)
     alone = fit_threshold(scores, clients, times, 20)
