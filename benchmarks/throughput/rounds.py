@@ -97,8 +97,8 @@ class Rounds:
         if count != side.records:
             problems.append(f"{count:,} documents of {side.records:,}")
         if side.shape == "whole":
-            body = {"query": {"term": {"anomaly.status": "scored"}}}
-            scored = self._place.ask("POST", f"/{prefix}-events-*/_count", body)["count"]
+            scored_alone = {"query": {"term": {"anomaly.status": "scored"}}}
+            scored = self._place.ask("POST", f"/{prefix}-events-*/_count", scored_alone)["count"]
             if scored != count:
                 problems.append(f"{scored:,} of {count:,} are scored")
         wanted = [f"e1-{topic}-{partition}-{offset}" for partition in range(64) for offset in range(SAMPLE)]
@@ -138,8 +138,8 @@ def differences(known: dict[str, Any], other: dict[str, Any], side: Side) -> str
     Features and verdicts have values to compare only where both sides compute them; some stand on anomalies alone.
     """
     if side.shape == "event":
-        names = [name for name in ("source.address", "url.original", "event.original") if name in known]
-        return ", ".join(name for name in names if known[name] != other.get(name))
+        of_event = ("source.address", "url.original", "event.original")
+        return ", ".join(name for name in of_event if name in known and known[name] != other.get(name))
     on_anomalies = {"reasons", "channel", "novelty.score", "novelty.severity", "novelty.threshold"}
     said = {"oddlog.position.topic", *(f"anomaly.{name}" for name in on_anomalies)}
     names = sorted((known.keys() ^ other.keys()) - said)
