@@ -113,13 +113,15 @@ class Backend:
                 "roles": roles,
                 "serving_from_cache": view.from_cache,
             },
-            "detail": self._detail(champion),
+            "detail": self.detail(),
         }
 
-    def _detail(self, champion: str | None) -> str:
-        view = self.follower.view
-        if champion is None:
+    def detail(self) -> str:
+        """What is served and why that, or what is missing, in a sentence."""
+        view, served = self.follower.view, self.shelf.champion()
+        if served is None:
             return self.not_ready().found
+        champion = served.version
         if view.from_cache:
             return f"version {champion} comes from the cache; the registry has not confirmed it"
         if not view.reachable:

@@ -63,6 +63,19 @@ _REASONS: dict[str, Any] = {
     ),
 }
 
+_NOVELTY: dict[str, Any] = {
+    "allOf": [
+        _object(
+            threshold=_NUMBER,
+            score={"type": "array", "items": _NUMBER, "description": "Higher = odder in itself, whoever sends it."},
+            severity={"type": "array", "items": _NUMBER},
+            is_anomaly={"type": "array", "items": _BOOLEAN},
+        )
+    ],
+    "nullable": True,
+    "description": "The second channel's; null for a model that has none.",
+}
+
 _EXAMPLE_LINE = '203.0.113.9 - - [10/Oct/2025:13:55:36 +0000] "GET /wp-login.php HTTP/1.1" 404 162 "-" "curl/8.5"'
 
 _MEANINGS = {
@@ -151,6 +164,7 @@ def _matrix(description: str, reasons: str) -> dict[str, Any]:
         severity={**column, "description": "log10 N of rarer than one in N."},
         is_anomaly={"type": "array", "items": _BOOLEAN},
         reasons={"type": "array", "items": _REASONS, "description": reasons},
+        novelty=_NOVELTY,
     )
     return {
         **_answers(description, {ARROW: {"schema": _BINARY}, **_json(answer)}, 400, 404, 408, 409, 413, 415, 503),
@@ -271,14 +285,18 @@ MODELS: dict[str, Any] = {
     "tags": ["Models"],
 }
 
-_OF_A_VERSION: dict[str, Any] = {"tags": ["Models"], "openapi_extra": {"parameters": [_VERSION_HELD]}}
 
-BASELINE: dict[str, Any] = {
-    **_answers("The baseline's tables.", {ARROW: {"schema": _BINARY}}, 404, 503),
-    **_OF_A_VERSION,
-}
+def _of_a_version(description: str, content: dict[str, Any]) -> dict[str, Any]:
+    """A route whose path names a version."""
+    found = _answers(description, content, 404, 503)
+    # A line end in the path matches no route: BentoML itself says so then, in its own words.
+    found["responses"][404]["content"]["text/plain"] = {"schema": _STRING}
+    return {**found, "tags": ["Models"], "openapi_extra": {"parameters": [_VERSION_HELD]}}
 
-CARD: dict[str, Any] = {**_answers("The card.", _json({"type": "object"}), 404, 503), **_OF_A_VERSION}
+
+BASELINE = _of_a_version("The baseline's tables.", {ARROW: {"schema": _BINARY}})
+
+CARD = _of_a_version("The card.", _json({"type": "object"}))
 
 SCHEMA: dict[str, Any] = {
     **_answers(

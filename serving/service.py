@@ -80,8 +80,9 @@ class OddlogScorer:
         self._thread.stop()
 
     async def __is_ready__(self) -> bool:
-        """Whether a model is warm; BentoML's /readyz asks. The reason why not is its answer's text."""
+        """Whether a model is warm; BentoML's /readyz asks. Why, or why not, is its answer's text."""
         if self.backend.shelf.champion() is None:
             refusal = self.backend.not_ready()
             raise HTTPException(503, f"{refusal.found}; to mend: {refusal.mend}\n", refusal.headers)
-        return True
+        # Returning True would make the answer an empty line: that a model comes from the cache would be told nowhere.
+        raise HTTPException(200, f"{self.backend.detail()}\n")

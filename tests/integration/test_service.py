@@ -8,8 +8,8 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +78,16 @@ class House:
         if (before := registry.by_alias(CHAMPION)) is not None:
             registry.set_alias(PREVIOUS, before.version)
         registry.set_alias(CHAMPION, version)
+
+    @contextmanager
+    def artifacts_away(self) -> Iterator[None]:
+        """Neither registry nor cache can hand out a model."""
+        shutil.rmtree(self.settings.registry.cache_dir)
+        (self.folder / "artifacts").rename(self.folder / "away")
+        try:
+            yield
+        finally:
+            (self.folder / "away").rename(self.folder / "artifacts")
 
     def reset(self) -> None:
         for alias in (CHAMPION, PREVIOUS, CHALLENGER):
@@ -173,8 +183,10 @@ def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path:
         assert metric(child, 'oddlog_models_refused_total{version="3"}') == 1
         assert "version 3 (champion) is refused" in child.log_file.read_text()
 
-        house.registry.set_alias(CHAMPION, "1")
-        wait_for(lambda: scorer.champion() == "1", "the rollback")
+        with house.artifacts_away():  # what was served before is in memory
+            house.registry.set_alias(CHAMPION, "1")
+            wait_for(lambda: scorer.champion() == "1", "the rollback")
+            np.testing.assert_array_equal(scorer.score(rows, NAMES).score, house.models["1"].score(rows))
         with pytest.raises(ScorerError, match="no version '3'") as caught:
             scorer.score(rows[:1], NAMES, version="3")
         assert not isinstance(caught.value, ScorerUnavailable)
@@ -244,7 +256,8 @@ def test_a_registry_that_goes_away_changes_nothing(house: House, tmp_path: Path)
         assert scorer.score(rows, NAMES).champion == "2"
         assert child.get("/readyz").status_code == 200
         assert metric(child, "oddlog_registry_up") == 0
-        assert "goes on; the registry is away" in scorer.models()["detail"]
+        assert scorer.models()["detail"] == "version 2 goes on; the registry is away"
+        assert child.get("/readyz").text == "version 2 goes on; the registry is away\n"
         child.stop()
 
         child, scorer = serve("after")
@@ -255,6 +268,7 @@ def test_a_registry_that_goes_away_changes_nothing(house: House, tmp_path: Path)
         assert told["registry"]["serving_from_cache"] is True
         assert told["previous"]["version"] == "1"
         assert "comes from the cache" in told["detail"]
+        assert "version 2 comes from the cache" in child.get("/readyz").text
         assert metric(child, "oddlog_serving_from_cache") == 1
         with mlflow_server(database, tmp_path / "mlflow.log", port=port):
             wait_for(lambda: scorer.models()["registry"]["reachable"], "the registry again")
