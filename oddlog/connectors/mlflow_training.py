@@ -257,7 +257,7 @@ def _log_model(mlflow: Any, run: TrainingRun) -> Any:
         extra_files=[
             str(run.artifact / name)
             for name in (*ARTIFACT_FILES, *LATER_FILES)
-            if name != _MODEL_FILE and (run.artifact / name).is_file()
+            if name != _MODEL_FILE and (name in ARTIFACT_FILES or (run.artifact / name).is_file())
         ],
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
