@@ -10,6 +10,9 @@ WORKERS ?= auto
 INSTALL := --no-deps --require-hashes -r requirements-dev.lock
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
+# Where it is set, as images of Python have it, every program that is started here would compile all of ours anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test campaign schemathesis lint lock clean
 

@@ -26,6 +26,9 @@ hypothesis.settings.load_profile("oddlog")
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+# The same few programs are started again and again: they are compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 SERVERS = pytest.StashKey[Path]()
 SERVERS_VARIABLE = "TEST_SERVERS_DIR"
 """By it the workers of a run (pytest-xdist) know the folder whose servers they share."""
