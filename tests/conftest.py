@@ -14,8 +14,10 @@ import hypothesis
 import pytest
 
 from oddlog import stack
+from oddlog.connectors import mlflow_connection
 from oddlog.stack.process import free_port
 from tests.children import QUICK_START
+from tests.mlflow_schema import made_once
 
 # How long an example may take says nothing about it: the machine may have much to do.
 hypothesis.settings.register_profile("oddlog", deadline=None)
@@ -46,6 +48,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if (folder := config.stash.get(SERVERS, None)) is not None:
         stack.down(folder, purge=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_tables_made_once() -> Iterator[None]:
+    """In this process alone: the programs that tests start make theirs as everywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = Path(os.environ[SERVERS_VARIABLE])
+        patch.setattr(mlflow_connection, "_create_schema", made_once(folder, mlflow_connection._create_schema))
+        yield
 
 
 @pytest.fixture(scope="session")
