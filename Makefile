@@ -34,8 +34,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: setup  ## run the whole life cycle (LOG=FILE for your own log, BACKEND=real for Kafka and Elasticsearch)
 	$(BIN)/oddlog demo --backend $(BACKEND) $(if $(LOG),--log $(LOG))
 
-test: setup  ## run every test (real Kafka and Elasticsearch where Java and Maven are)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A plain `pytest` leaves the short fault campaign out: it is minutes long, and wants servers to kill.
+test: setup  ## run every test and the short fault campaign (real Kafka and Elasticsearch where Java and Maven are)
+	$(BIN)/python -m pytest -m 'not minute and not schemathesis' -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 campaign: setup  ## run the short fault campaign alone, on servers of its own (minutes)
 	$(BIN)/python -m pytest -m campaign tests/integration/test_campaign_short.py

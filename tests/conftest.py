@@ -43,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SERVERS_VARIABLE] = str(config.stash[SERVERS])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The campaign first: it waits for servers for minutes, beside which the other workers have enough to do."""
+    items.sort(key=lambda item: item.get_closest_marker("campaign") is None)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop this run's servers and delete their data, whatever its tests did, and whatever became of its workers."""
     if (folder := config.stash.get(SERVERS, None)) is not None:
