@@ -53,6 +53,7 @@ lint: setup  ## ruff, mypy --strict, import-linter
 lock: setup  ## compile the lock files anew from pyproject.toml
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) -c requirements.lock deploy/bento/requirements.in -o deploy/bento/requirements.lock
 
 clean:  ## remove .venv and caches (mlruns/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,20 +20,30 @@ def environment_with(packages: tuple[str, ...]) -> Path:
     """The `bin` folder of an environment with these packages, made where it is missing.
 
     Raises NoEnvironment, with pip's last words."""
+    return _made("-".join(package.replace("==", "-") for package in packages), packages, " ".join(packages))
+
+
+def environment_of(requirements: Path) -> Path:
+    """The same with what a file of hashed requirements names, and nothing else."""
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    return _made(f"locked-{digest}", ("--no-deps", "--require-hashes", "-r", str(requirements)), str(requirements))
+
+
+def _made(name: str, arguments: tuple[str, ...], called: str) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oddlog" / "benchmarks"
-    folder = home / "-".join(package.replace("==", "-") for package in packages)
+    folder = home / name
     programs, done = folder / "bin", folder / "installed"
     if done.is_file():
         return programs
     folder.mkdir(parents=True, exist_ok=True)
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(programs / "python"), "-m", "pip", "install", "--quiet", *packages],
+        [str(programs / "python"), "-m", "pip", "install", "--quiet", *arguments],
     ):
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            raise NoEnvironment(f"{' '.join(packages)} could not be installed: {said[-1] if said else error}") from None
+            raise NoEnvironment(f"{called} could not be installed: {said[-1] if said else error}") from None
     done.touch()
     return programs
