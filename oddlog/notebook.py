@@ -26,6 +26,7 @@ from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.explanation import explain
+from oddlog.scoring.threshold import anomalies
 from oddlog.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -103,15 +104,18 @@ def features(
 
 def score(events: pl.DataFrame, found: FoundModel, *, before: pl.DataFrame | None = None) -> pl.DataFrame:
     """`events` with features under the model's baseline, and its verdict: `anomaly.score` (higher = more anomalous),
-    `anomaly.severity` (log10 N of "rarer than one event in N"), `anomaly.is_anomaly` by the threshold in force.
+    `anomaly.severity` (log10 N of "rarer than one event in N"), `anomaly.is_anomaly` by the thresholds in force
+    of either channel.
 
     A verdict that was stored is replaced: this is the model's own, computed here."""
     with_features = features(events, found, before=before)
-    scores = found.model.score(with_features.select(_COLUMNS).to_numpy())
+    matrix = with_features.select(_COLUMNS).to_numpy()
+    scores = found.model.score(matrix)
+    odd, _ = anomalies(found.threshold or found.model.card.threshold, scores, found.model.novelty(matrix))
     verdict = [
         pl.Series(SCORE, scores.astype(np.float64)),
         pl.Series(SEVERITY, found.model.severity(scores)),
-        pl.Series(IS_ANOMALY, scores >= _threshold(found)),
+        pl.Series(IS_ANOMALY, odd),
     ]
     return with_features.drop([one.name for one in verdict], strict=False).hstack(verdict)
 
@@ -131,7 +135,7 @@ def reasons(scored: pl.DataFrame, found: FoundModel) -> pl.DataFrame:
 
 
 def alerts(scored: pl.DataFrame) -> pl.DataFrame:
-    """What the alert budget counts, a (client, UTC hour) with an anomaly each; the most severe first.
+    """The alerts, a (client, UTC hour) with an anomaly each; the most severe first. A budget counts like ones once.
 
     Columns `source.address`, `hour`, `requests`, `anomalies`, `severity` (the highest)."""
     hour = pl.col(_TIME).dt.truncate("1h").alias("hour")
