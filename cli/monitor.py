@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -56,7 +56,7 @@ def monitor(
 
     load_limits(settings.drift.limits)  # a file that is wrong ends it now, not at the first batch
     options, gauges = settings.monitor, metrics.DriftGauges()
-    served = (
+    served: AbstractContextManager[int | None] = (
         nullcontext(None)
         if options.metrics_port is None
         else metrics.metrics_port(gauges, options.metrics_host, options.metrics_port)

@@ -33,5 +33,7 @@ class Expected:
     """Clients that all events behind the shares are worth."""
     pace: float
     """Standard deviation of ln(events) of the same hours from day to day; 0 where it is not known."""
+    complete: bool = True
+    """Whether it is of all hours that the batch has: else it does not tell how much was to come."""
     cautions: list[str] = field(default_factory=list)
     """What makes the comparison less than certain, in sentences."""

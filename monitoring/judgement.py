@@ -175,8 +175,10 @@ def _flow(limits: Limits, batch: Batch, expected: Expected) -> list[Measure]:
         effect = (batch.figures.events + 1) / (usual.events + 1)
         error = math.hypot(_error(usual.worth, expected.worth), expected.pace)
         limit = limits.volume.factor * math.exp(limits.chance.errors * error)
-        past = max(effect, 1 / effect) >= limit
-        found.append(Measure("volume", "flow", "factor", batch.figures.events, usual.events, effect, limit, past))
+        past = expected.complete and max(effect, 1 / effect) >= limit
+        note = "" if expected.complete else "not judged: some of the batch's hours are not in what is usual"
+        size = effect if expected.complete else None
+        found.append(Measure("volume", "flow", "factor", batch.figures.events, usual.events, size, limit, past, note))
     failed = sum(count for kind, count in batch.dead.items() if kind in PARSE_KINDS)
     dead = sum(batch.dead.values()) - failed
     records = batch.figures.events + failed + dead

@@ -22,7 +22,7 @@ from monitoring.drift import DriftResult, check_drift
 from monitoring.expected import Against
 from monitoring.period import batch_length, last_whole
 from monitoring.prune import prune
-from monitoring.reference import fetch_reference
+from monitoring.reference import Reference, fetch_reference
 from oddlog.connectors.registry import CHAMPION, Registry
 from oddlog.connectors.store import Store
 from oddlog.errors import OutsideError
@@ -88,6 +88,7 @@ class Monitor:
         self._observe: Observer = observe or _Nobody()
         self._now = now
         self._stop = threading.Event()
+        self._reference: Reference | None = None
 
     def stop(self) -> None:
         """Ask `run` to end after the check that it is at."""
@@ -133,7 +134,7 @@ class Monitor:
         return done
 
     def _check(self, since: dt.datetime, until: dt.datetime, done: Done) -> None:
-        reference = fetch_reference(self._registry)
+        reference = self._of_champion()
         id = check_id(reference, since, until, self._against)
         if self._store.get_document("drift", id) is not None:  # made by hand, or before a crash
             done.skipped += 1
@@ -148,6 +149,14 @@ class Monitor:
         extra = {"check": result.id, "drifted": result.drifted, "report": str(result.report)}
         log.log(level, "%s to %s: %s", iso(since), iso(until), result.verdict, extra=extra)
         self._observe.checked(result)
+
+    def _of_champion(self) -> Reference:
+        """The champion's reference, fetched anew where another version is champion now."""
+        champion = self._registry.by_alias(CHAMPION)
+        held = self._reference
+        if held is None or champion is None or held.version.version != champion.version:
+            held = self._reference = fetch_reference(self._registry)
+        return held
 
     def _due(self, done: Done) -> Iterator[tuple[dt.datetime, dt.datetime]]:
         """The batches to check, oldest first: those since the last one; at the first start the last whole one."""

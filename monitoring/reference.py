@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from monitoring.expected import SKETCH_POINTS, Expected
@@ -91,16 +92,19 @@ def expected_by_reference(reference: Reference, since: dt.datetime, until: dt.da
             length = (until - since) / _HOUR
             cautions.append(f"the batch is only {length:.1f} h long: day and night differ without any drift")
         return Expected(
-            "reference", dataset.fit_until, dataset.until, points_of(reference.frame), None, 0.0, 0.0, cautions
+            "reference", dataset.fit_until, dataset.until, points_of(reference.frame), None, 0.0, 0.0, cautions=cautions
         )
     known = slots.with_columns(pl.col(SLOT).dt.hour().alias("of_day")).filter(pl.col("of_day").is_in(list(overlap)))
     missing = sorted(set(overlap) - set(known["of_day"].to_list()))
     if missing:
         hours = ", ".join(f"{hour:02d}" for hour in missing)
-        cautions.append(f"the reference has no hour {hours} of the day: the batch's other hours alone are expected")
+        cautions.append(
+            f"the reference has no hour {hours} of the day: it tells of the batch's other hours alone, and how much "
+            "was to come is not judged"
+        )
     if known.is_empty():
         return Expected(
-            "reference", dataset.fit_until, dataset.until, points_of(reference.frame), None, 0.0, 0.0, cautions
+            "reference", dataset.fit_until, dataset.until, points_of(reference.frame), None, 0.0, 0.0, cautions=cautions
         )
     mean = known.group_by("of_day").agg(pl.col(name).mean() for name in COUNTS).sort("of_day")
     weight = pl.Series([overlap[hour] for hour in mean["of_day"].to_list()])
@@ -126,6 +130,7 @@ def expected_by_reference(reference: Reference, since: dt.datetime, until: dt.da
         figures=figures,
         worth=whole**2 / squares if squares else 0.0,
         pace=_pace(known),
+        complete=not missing,
         cautions=cautions,
     )
 
@@ -145,7 +150,7 @@ def _mixture(reference: Reference, volume: dict[int, float]) -> pl.DataFrame:
     return _sketch(columns)
 
 
-def _sketch(columns: dict[str, tuple[list[np.ndarray[tuple[int], np.dtype[np.float64]]], list[float]]]) -> pl.DataFrame:
+def _sketch(columns: dict[str, tuple[list[npt.NDArray[np.float64]], list[float]]]) -> pl.DataFrame:
     found = {name: weighted_points(parts, weights, SKETCH_POINTS) for name, (parts, weights) in columns.items()}
     return pl.DataFrame(
         {

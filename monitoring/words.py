@@ -40,11 +40,8 @@ def sentence(measure: Measure, batch: pl.Series | None = None, expected: pl.Seri
     subject = _SUBJECTS.get(measure.name) or f"the share of answers with status {measure.name.removeprefix('status_')}"
     if measure.value is None:
         return f"{subject}: {measure.note}"
-    if measure.unit == "factor" and measure.expected is not None and measure.effect is not None:
-        more = measure.effect >= 1
-        times = measure.effect if more else 1 / measure.effect
-        told = f", {times:.2g} times {'more' if more else 'fewer'}" if times >= 1.05 else ""
-        return f"{subject}: {measure.expected:,.0f} expected -> {measure.value:,.0f}{told}"
+    if measure.unit == "factor":
+        return _times(subject, measure)
     if measure.unit == "seconds":
         return f"{subject}: {measure.value:,.0f} s, at most {measure.limit:,.0f} s"
     if measure.expected is None:
@@ -53,6 +50,15 @@ def sentence(measure: Measure, batch: pl.Series | None = None, expected: pl.Seri
     return f"{subject}: {percent(measure.expected)} -> {percent(measure.value)}" + (
         f" ({measure.note})" if measure.note else ""
     )
+
+
+def _times(subject: str, measure: Measure) -> str:
+    if measure.expected is None or measure.effect is None:
+        return f"{subject}: {measure.value:,.0f} ({measure.note})"
+    more = measure.effect >= 1
+    times = measure.effect if more else 1 / measure.effect
+    told = f", {times:.2g} times {'more' if more else 'fewer'}" if times >= 1.05 else ""
+    return f"{subject}: {measure.expected:,.0f} expected -> {measure.value:,.0f}{told}"
 
 
 def _distribution(measure: Measure, batch: pl.Series | None, expected: pl.Series | None) -> str:

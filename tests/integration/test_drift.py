@@ -343,6 +343,19 @@ def test_a_monitor_catches_up_in_order_once_and_alone(trained: Trained, released
     assert gauges.registry.get_sample_value("oddlog_drift_past_limit", labels) == 1
 
 
+def test_the_loop_as_a_command(released: Site, tmp_path: Path) -> None:
+    """The last whole day of the real clock, of which nothing is stored; then there is nothing more to do."""
+    arguments = ["monitor", "--every", "1d", "--against", "previous", "--limits", few_limits(tmp_path)]
+    first = released.command(*arguments, "--once", "--json")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout) == {"checked": 1, "drifted": 0, "skipped": 0}  # as empty as the day before
+    again = released.command(*arguments, "--once")
+    assert again.exit_code == 0
+    assert "0 batches checked" in again.stderr
+    wrong = released.command("monitor", "--once", "--limits", "none.toml")
+    assert wrong.exit_code == 2
+
+
 def test_old_reports_are_pruned(released: Site, result: DriftResult) -> None:
     settings, now = released.settings, dt.datetime.now(dt.UTC)
     old = result.report.with_name("old.html")

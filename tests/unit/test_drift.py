@@ -6,8 +6,10 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import threading
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -15,19 +17,22 @@ import pytest
 from cli.times import duration, moment, period
 from monitoring.batch import read_batch
 from monitoring.expected import SKETCH_POINTS
+from monitoring.gauges import DriftGauges, metrics_port
+from monitoring.monitor import Monitor
 from monitoring.period import LENGTHS, earlier, last_whole, read_batch_flag
 from monitoring.reference import Reference, expected_by_reference, read_reference
 from monitoring.report import render
 from oddlog.connectors.by_url import open_store
 from oddlog.connectors.registry import ModelVersion
 from oddlog.connectors.store import Store
-from oddlog.errors import UsageError
+from oddlog.errors import RegistryError, UsageError
 from oddlog.events.schema import TIMESTAMP
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.card import Card
 from oddlog.scoring.reference import COUNTS, make_reference, new_clients, slot_counts, unseen_from
-from oddlog.settings import StoreSettings
+from oddlog.settings import MonitorSettings, Settings, StoreSettings
 from tests.store_frames import dead_letters, events, scored, write, write_letters
+from tests.waiting import until
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 NOON = dt.datetime(2024, 3, 1, 12, tzinfo=dt.UTC)
@@ -151,6 +156,7 @@ def test_hours_that_the_reference_lacks_are_told() -> None:
     found = expected_by_reference(some, NOON - HOUR, NOON + HOUR)
     assert "no hour 12 of the day" in found.cautions[0]
     assert found.figures is not None
+    assert not found.complete
     none = expected_by_reference(some, NOON, NOON + HOUR)
     assert none.figures is None
     assert none.points is not None
@@ -247,6 +253,42 @@ def test_the_page_stands_alone_and_escapes() -> None:
     assert "http" not in page
     assert "<script" not in page
     assert len(page) < 100_000
+
+
+class AwayThenEmpty:
+    """A registry that fails once, then has no champion."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def by_alias(self, alias: str) -> ModelVersion | None:
+        self.asked += 1
+        if self.asked == 1:
+            raise RegistryError("away")
+        return None
+
+
+def test_the_loop_outlives_a_registry_that_is_away_and_waits_for_a_champion(tmp_path: Any) -> None:
+    settings = Settings(monitor=MonitorSettings(poll_seconds=0.01))
+    store, registry, gauges = filled(tmp_path, 20), AwayThenEmpty(), DriftGauges()
+    one: Any = registry
+    loop = Monitor(settings, store, one, every="1h", observe=gauges)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    until(lambda: registry.asked > 3, "a few rounds")
+    other = Monitor(settings, store, one, every="6h")
+    assert other.catch_up().waiting_for.startswith("no model is champion")
+    loop.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert store.acquire_lock("monitor-oddlog-1h", "another", 1) is None  # given back
+    with metrics_port(gauges, "127.0.0.1", 0) as port:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        with pytest.raises(UsageError, match="cannot be had"), metrics_port(gauges, "127.0.0.1", port):
+            pass
+    assert 'oddlog_monitor_checks_total{outcome="failed"} 1.0' in text
+    assert "oddlog_monitor_leading 1.0" in text
+    store.close()
 
 
 def test_importing_the_verbs_loads_nothing_heavy() -> None:

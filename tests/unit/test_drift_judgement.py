@@ -121,6 +121,12 @@ def test_without_figures_of_what_is_usual_distances_and_absolute_limits_are_judg
     assert "volume" not in {m.name for m in found.measures}
 
 
+def test_how_much_came_is_not_judged_by_a_part_of_the_hours() -> None:
+    found = verdict(batch(events=100_000), expected(complete=False))
+    assert (of(found, "volume").effect, found.drifted) == (None, False)
+    assert sentence(of(found, "volume")).startswith("events: 100,000 (not judged: ")
+
+
 def test_a_feature_that_is_gone_has_drifted_and_one_that_never_was_is_not_judged() -> None:
     nothing = pl.lit(None, dtype=pl.Float64)
     gone = verdict(batch(points=points().with_columns(path_rarity=nothing)))
