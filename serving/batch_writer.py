@@ -19,7 +19,7 @@ import polars as pl
 
 from oddlog.connectors.store import Store, WriteOutcome
 from oddlog.errors import StoreError
-from oddlog.events.record import Records
+from oddlog.events.record import Partition, Records
 from oddlog.settings import EnrichSettings
 from serving.consumer_metrics import ConsumerObserver
 from serving.documents import dead_letters_of_rejected
@@ -47,6 +47,8 @@ class Batch:
     """Client state at the end of this batch: to be written when it is committed."""
     shadow: ShadowRows | None = None
     """What the challenger is to score when it is committed."""
+    given_up: set[Partition] = field(default_factory=set)
+    """Partitions that were revoked since it was read, whoever has them now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,11 @@ class Enricher:
         self._observe.restored(partition)
 
     def _forget(self, partition: Partition) -> None:
+        """A partition is somebody else's, or ours once more: what is in flight of it will be read again from the
+        committed offset, and is not committed from here, for that would come after commits of what was read again."""
         self._computed.pop(partition, None)
+        for batch, _ in self._in_flight:
+            batch.given_up.add(partition)
         self._unproved.discard(partition)
         self._shadow.forget(partition)
         if self.lane is not None:
@@ -353,7 +357,7 @@ class Enricher:
 
     def _commit(self, batch: Batch) -> bool:
         """Commit what is stored; whether the source took it."""
-        ours = {p: offset for p, offset in batch.records.next_offset.items() if p in self._computed}
+        ours = {p: offset for p, offset in batch.records.next_offset.items() if p not in batch.given_up}
         try:
             with self._observe.stage("commit"):
                 self._source.commit(ours)

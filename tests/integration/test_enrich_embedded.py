@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from oddlog.connectors.files import FileSource
+from oddlog.connectors.source import Poll
 from oddlog.connectors.sqlite import SqliteStore
 from oddlog.connectors.store import EventQuery, WriteOutcome
 from oddlog.errors import ScorerUnavailable, SourceEpochError, SourceError, StoreRefused
@@ -301,6 +302,46 @@ def test_batches_in_flight_are_committed_in_order_whichever_is_stored_first(site
     offsets = [offset for offset, _ in committed]
     assert offsets == sorted(offsets)
     assert 0 in committed[0][1], "the second batch was committed before the first was stored"
+    np.testing.assert_array_equal(site.events().select(FEATURES).to_numpy(), site.expected("1"))
+
+
+def test_what_is_in_flight_of_a_partition_that_was_given_back_is_not_committed(site: Site) -> None:
+    """It comes to us again, from the committed offset: older commits would go back behind newer ones."""
+    given_back = threading.Event()
+    committed: list[int] = []
+
+    class GivesBack(FileSource):
+        polls = 0
+        ours: list[Partition]
+
+        def poll(self, max_records: int, timeout: float) -> Poll:
+            self.polls += 1
+            if self.polls != 4:  # the first assigns, then come two batches
+                found = super().poll(max_records, timeout)
+                self.ours = found.assigned or self.ours
+                return found
+            self.rewind()
+            given_back.set()
+            return Poll(assigned=self.ours, revoked=self.ours)
+
+        def commit(self, next_offsets: Mapping[Partition, int]) -> None:
+            committed.extend(next_offsets.values())
+            super().commit(next_offsets)
+
+    class Slow(SqliteStore):
+        def write_events(self, events: pl.DataFrame) -> WriteOutcome:
+            assert given_back.wait(30)
+            return super().write_events(events)
+
+    site.promote("1", LINES[:1_000])
+    site.arrive(LINES[:1_000])
+    counts = site.consume(
+        source=GivesBack(SourceSettings(url=f"file://{site.log}", state_dir=site.folder / "p")),
+        store=Slow(StoreSettings(url=f"sqlite:///{site.folder / 'events.sqlite'}")),
+    )
+    assert counts.records > 1_000, "nothing was in flight when the partition was given back"
+    assert committed == sorted(committed)
+    assert site.store.count_events(EventQuery()) == 1_000
     np.testing.assert_array_equal(site.events().select(FEATURES).to_numpy(), site.expected("1"))
 
 
