@@ -29,6 +29,7 @@ FOR_NOW = frozenset(
         "node_disconnected_exception",
         "node_not_connected_exception",
         "process_cluster_event_timeout_exception",
+        "search_context_missing_exception",  # a reader's point in time ended with a shard: it has to begin anew
         "shard_not_found_exception",
         "timeout_exception",
         "unavailable_shards_exception",
@@ -36,6 +37,9 @@ FOR_NOW = frozenset(
     }
 )
 """Error types that pass, or that an operator mends: the same request is sent again."""
+
+
+_OF_SHARDS = "search_phase_execution_exception"
 
 
 class ElasticError(StoreError):
@@ -167,6 +171,12 @@ def error_of(body: object) -> tuple[str, str]:
 
     >>> error_of(b'{"_shards": {"failures": [{"reason": {"type": "index_closed_exception", "reason": "closed"}}]}}')
     ('index_closed_exception', 'closed')
+
+    A search that fails in some shards says so, and why only for each shard: the reason counts that does not pass.
+
+    >>> error_of(b'{"error": {"type": "search_phase_execution_exception", "reason": "Partial shards failure", '
+    ...     b'"failed_shards": [{"reason": {"type": "search_context_missing_exception", "reason": "No context"}}]}}')
+    ('search_context_missing_exception', 'No context')
     """
     text = body if isinstance(body, bytes) else str(body or "").encode()
     try:
@@ -174,6 +184,8 @@ def error_of(body: object) -> tuple[str, str]:
         error = found["error"] if "error" in found else found["_shards"]["failures"][0]["reason"]
         if isinstance(error, str):
             return "", error
+        if error["type"] == _OF_SHARDS and (shards := [shard["reason"] for shard in error.get("failed_shards", ())]):
+            error = next((reason for reason in shards if reason["type"] not in FOR_NOW), shards[0])
         return str(error["type"]), str(error.get("reason") or "")
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
         return "", text[:300].decode("utf-8", "replace")

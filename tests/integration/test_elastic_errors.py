@@ -89,6 +89,20 @@ class TestForNow:
         store.refresh()
         assert store.count_events(ALL) == 3
 
+    def test_a_reader_whose_index_is_closed_meanwhile_is_told_that_it_passes(
+        self, store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+    ) -> None:
+        """Elasticsearch answers 404 and names the reason for each shard alone."""
+        store.write_events(events(3))
+        store.refresh()
+        reader = store.read_events(ALL, columns=["_id"], order="time", batch_rows=1)
+        assert next(reader).height == 1
+        connection.json("POST", f"/{index_of(place)}/_close")
+        with pytest.raises(StoreUnavailable, match=r"search_context_missing_exception|index_closed_exception"):
+            next(reader)
+        connection.json("POST", f"/{index_of(place)}/_open", params={"wait_for_active_shards": "1"})
+        assert sum(frame.height for frame in store.read_events(ALL, columns=["_id"])) == 3
+
     def test_updates_under_a_write_block_are_unavailable_not_lost(
         self, store: ElasticStore, place: StoreSettings, connection: ElasticConnection
     ) -> None:
