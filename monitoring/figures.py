@@ -73,4 +73,5 @@ def weighted_points(parts: list[npt.NDArray[np.float64]], weights: list[float], 
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weight[order])
     at = (np.arange(points) + 0.5) / points * below[-1]
-    return values[order][np.searchsorted(below, at)]
+    found: npt.NDArray[np.float64] = values[order][np.searchsorted(below, at)]
+    return found

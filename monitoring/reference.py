@@ -175,8 +175,7 @@ def _pace(slots: pl.DataFrame) -> float:
     several = spread.filter(pl.col("days") > 1)
     if several.is_empty():
         return 0.0
-    freedom = several["days"] - 1
-    return float(np.sqrt((several["var"] * freedom).sum() / freedom.sum()))
+    return float(np.sqrt(np.average(several["var"].to_numpy(), weights=several["days"].to_numpy() - 1)))
 
 
 def _overlap(since: dt.datetime, until: dt.datetime) -> dict[int, float]:
