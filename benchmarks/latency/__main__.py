@@ -25,6 +25,7 @@ from benchmarks.place import Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.tables import publish
 from benchmarks.traffic import PARTITIONS, envelopes, traffic
+from benchmarks.warm import warm_up
 from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.settings import SourceSettings
 
@@ -54,6 +55,7 @@ def main() -> None:
     models = given.models.split(",")
     found = {}
     with place(made.fitted, models, say) as where:
+        warm_up(where, made.consumed, say)
         for model in models:
             where.promote(model)
             say(f"{model}: {given.rate:,.0f} events/s for {given.seconds:g} s")
