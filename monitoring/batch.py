@@ -118,9 +118,10 @@ def _sample(store: Store, own: EventQuery, reference: Reference, scored: int, sa
 
 
 def _new(store: Store, sample: pl.DataFrame, since: dt.datetime, until: dt.datetime) -> float | None:
-    """Share of the sampled events whose client was away for a day before; None where the store has no such day."""
+    """Share of the sampled events whose client was away for a day before; None where the store has no such day, by the
+    hour: that nobody came in its first minutes is no gap."""
     first = store.time_range(EventQuery(until=since))
-    if sample.is_empty() or first is None or first[0] > since - NEW_AFTER:
+    if sample.is_empty() or first is None or first[0] >= since - NEW_AFTER + dt.timedelta(hours=1):
         return None
     every = sample.sort(_OFFSET).gather_every(max(1, -(-sample.height // CLIENTS_ASKED)))
     clients = every[_CLIENT].unique().to_list()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from oddlog.connectors.file_place import PREFIX_BYTES, Generation, Key, digest, recent, topic_of
 from oddlog.connectors.file_rotation import find
+from oddlog.events.printable import printable
 from oddlog.events.record import Partition, Records
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Tail:
             return
         log.warning(
             "%s was truncated and no copy of it is in %s: lines after byte %d of %s that were not read are lost",
-            path.name, path.parent, self.position, self.generation.name,
+            printable(path.name), printable(str(path.parent)), self.position, self.generation.name,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -238,7 +238,7 @@ class FileSource:
             raise self._lost(generation, f"what {', '.join(packed)} got since")
         log.warning(
             "%s, read up to byte %d as %s, is gone; the file in its place is a new generation",
-            self._path, generation.committed or 0, generation.name,
+            printable(str(self._path)), generation.committed or 0, generation.name,
         )  # fmt: skip
         generation.end = generation.committed or 0
         generation.done = True
@@ -281,7 +281,7 @@ class FileSource:
         generation = self._place.begin(fd, first if first is not None else os.pread(fd, CHUNK_BYTES, 0))
         tail = Tail(self._path, generation, fd)
         self._tails.append(tail)
-        log.info("%s: generation %s", self._path, generation.name)
+        log.info("%s: generation %s", printable(str(self._path)), generation.name)
         return tail.partition
 
     def _retire(self) -> list[Partition]:

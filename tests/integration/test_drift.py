@@ -47,7 +47,7 @@ from training.prepare import prepare
 from training.train import train_prepared
 
 NAMES = list(FEATURE_NAMES)
-DAYS, PER_DAY, BEFORE = 8, 2_000, 5
+DAYS, PER_DAY, BEFORE = 8, 6_000, 5
 DAY = dt.timedelta(days=1)
 
 
@@ -184,7 +184,7 @@ def test_days_like_those_before_are_not_drifted(quiet: Site, reference: Referenc
     assert found.batch.scored == found.batch.compared
     names = {measured.name for measured in found.verdict.measures}
     assert names > {*NAMES, "score", "severity", "alert_rate", "volume", "new_clients", "unseen_paths", "lateness"}
-    assert all(m.effect is not None for m in found.verdict.measures), found.verdict.measures
+    assert [m.name for m in found.verdict.measures if m.effect is None] == []
     before = quiet.measure(reference, 1, since=quiet.begin + DAY, until=quiet.begin + 2 * DAY, against="previous")
     assert not before.verdict.drifted, before.text
     assert before.expected.since == quiet.begin
@@ -200,7 +200,7 @@ def test_a_part_of_a_day_is_compared_with_like_hours(quiet: Site, reference: Ref
         assert not found.verdict.drifted, found.text
         assert found.expected.figures is not None
         events.append(found.expected.figures.events)
-    assert min(events[1:]) > 2 * events[0]  # the night's share of the day is expected of the night
+    assert min(events[1:]) > 1.5 * events[0]  # the night's share of the day is expected of the night
 
 
 def test_a_wave_of_bots_is_drift(trained: Trained, reference: Reference) -> None:
@@ -304,8 +304,10 @@ def test_a_monitor_catches_up_in_order_once_and_alone(trained: Trained, released
         return Monitor(settings, released.store, released.registry, every="1d", observe=gauges, now=lambda: clock[0])
 
     def batches() -> list[str]:
-        found = [d for d in released.store.list_documents("drift") if d["kind"] == "batch" and d["max_share"] is None]
-        return sorted(d["batch"]["until"][:10] for d in found)
+        """Ends of the batches of a day; other tests have checked other lengths in this store."""
+        found = [d["batch"] for d in released.store.list_documents("drift") if d["kind"] == "batch"]
+        ends = [(dt.datetime.fromisoformat(one["since"]), dt.datetime.fromisoformat(one["until"])) for one in found]
+        return sorted(f"{until:%Y-%m-%d}" for since, until in ends if until - since == DAY)
 
     first, second = (f"{released.begin + n * DAY:%Y-%m-%d}" for n in (1, 2))
     done = monitor().catch_up()

@@ -187,7 +187,8 @@ def test_it_is_said_once_a_minute_that_a_file_is_waited_for(
         source.close()
 
 
-def test_the_name_of_a_log_need_be_no_utf8(tmp_path: Path) -> None:
+def test_the_name_of_a_log_need_be_no_utf8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.log"))
     try:
         path.write_bytes(b"one\ntwo\n")
@@ -203,6 +204,7 @@ def test_the_name_of_a_log_need_be_no_utf8(tmp_path: Path) -> None:
         source.commit(records.next_offset)
     finally:
         source.close()
+    assert "caf\\udce9.log: generation" in caplog.text  # written out: no terminal and no file takes such a name
     shipped = tmp_path / "envelopes.json"
     assert ship([b"one\n"], shipped.as_uri(), labels=None, path=str(path)) == 1
     assert orjson.loads(shipped.read_bytes())["log"]["file"]["path"] == f"{tmp_path}/caf\ufffd.log"
