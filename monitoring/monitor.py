@@ -116,14 +116,17 @@ class Monitor:
         with self._lock() as other:
             self._observe.stands(dt.timedelta(), leading=other is None)
             if other is not None:
-                done.waiting_for = f"{other} holds the lock {self._key!r}"
+                done.waiting_for = self._held_by(other)
                 return done
             champion = self._registry.by_alias(CHAMPION)
             if champion is None:
                 done.waiting_for = "no model is champion yet (oddlog train && oddlog promote)"
                 return done
             for since, until in self._due(done):
-                self._store.acquire_lock(self._key, self._holder, self._settings.monitor.lock_seconds)
+                if (taken := self._prolong()) is not None:  # a check that outlasted the lock: another goes on
+                    self._observe.stands(self._now() - until, leading=False)
+                    done.waiting_for = self._held_by(taken)
+                    break
                 self._observe.stands(self._now() - until, leading=True)
                 self._check(since, until, done)
                 self._store.put_document("runs", self._key, {"until": iso(until)})
@@ -181,10 +184,17 @@ class Monitor:
         left = (newest + self._length + delay - self._now()) / dt.timedelta(seconds=1)
         return max(0.1, min(left, self._settings.monitor.poll_seconds))
 
+    def _prolong(self) -> str | None:
+        """Take the lock, or hold it for longer; None where it is ours, else who has it."""
+        return self._store.acquire_lock(self._key, self._holder, self._settings.monitor.lock_seconds)
+
+    def _held_by(self, other: str) -> str:
+        return f"{other} holds the lock {self._key!r}"
+
     @contextmanager
     def _lock(self) -> Iterator[str | None]:
         """Gives who else holds the lock; None where it is ours until the end of the `with`."""
-        other = self._store.acquire_lock(self._key, self._holder, self._settings.monitor.lock_seconds)
+        other = self._prolong()
         try:
             yield other
         finally:

@@ -291,6 +291,25 @@ def test_the_loop_outlives_a_registry_that_is_away_and_waits_for_a_champion(tmp_
     store.close()
 
 
+def test_a_monitor_whose_lock_was_taken_over_checks_nothing_more(tmp_path: Any) -> None:
+    """A check that outlasts the lock: whoever took it goes on from the place that is kept."""
+    store = filled(tmp_path, 20)
+    settings = Settings(monitor=MonitorSettings(lock_seconds=0.05))
+
+    class Slow:
+        def by_alias(self, alias: str) -> ModelVersion:
+            until(lambda: store.acquire_lock("monitor-oddlog-1h", "another", 60) is None, "the lock runs out")
+            return ModelVersion("oddlog", "1", "run", "surprise", 0)
+
+    one: Any = Slow()
+    done = Monitor(settings, store, one, every="1h").catch_up()
+    assert done.waiting_for.startswith("another holds the lock")
+    assert done.checked == 0
+    assert store.list_documents("runs") == []
+    assert store.acquire_lock("monitor-oddlog-1h", "a third", 1) == "another"  # not given back by who lost it
+    store.close()
+
+
 def test_importing_the_verbs_loads_nothing_heavy() -> None:
     code = "import cli.drift, cli.monitor, json, sys; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
