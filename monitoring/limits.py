@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from oddlog.errors import UsageError
+from oddlog.declared import read_declared
 from oddlog.features.declaration import FEATURE_NAMES
 
 FILE = Path("drift.toml")
@@ -133,8 +131,6 @@ class Limits(_Table):
     """Late events."""
 
 
-TABLES = tuple(Limits.model_fields)
-
 DEFAULT = Limits(
     features=FeatureLimits(),
     score=DistanceLimit(),
@@ -161,47 +157,13 @@ def load_limits(path: Path | None = None) -> Limits:
         if not FILE.is_file():
             return DEFAULT
         path = FILE
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no file of limits at {path.absolute()}",
-            expected="a TOML file with a table for each of: " + ", ".join(TABLES),
-            mend="correct the setting drift.limits; the project's own is drift.toml",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", expected="tables like [volume]", mend=f"edit {path}") from None
-    try:
-        limits = Limits.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(_problem(dict(entry)) for entry in error.errors())
-        raise UsageError(
-            f"{path}: {problems}",
-            expected="; ".join(_declaration(name) for name in TABLES),
-            mend=f"edit {path} (docs/monitoring.md tells every table)",
-        ) from None
-    if not {*document} - {"batch", "chance"}:
-        raise UsageError(
-            f"{path} declares no limit", expected="at least one of: " + ", ".join(TABLES[2:]), mend=f"edit {path}"
-        )
-    return limits
-
-
-def _problem(entry: dict[str, Any]) -> str:
-    table, *rest = (str(part) for part in entry["loc"])
-    field = ".".join(rest)
-    if entry["type"] == "extra_forbidden":
-        return f"[{table}] has no field {field!r}" if field else f"there is no table [{table}]"
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    return f"[{table}] {field}: {message}" if field else f"[{table}]: {message}"
-
-
-def _declaration(name: str) -> str:
-    """A table and its fields, for messages.
-
-    >>> _declaration("volume")
-    '[volume] factor'
-    """
-    kind: Any = Limits.model_fields[name].annotation
-    table = next((part for part in getattr(kind, "__args__", ()) if part is not type(None)), kind)
-    return f"[{name}] " + ", ".join(table.model_fields)
+    return read_declared(
+        path,
+        Limits,
+        file="file of limits",
+        noun="limit",
+        table="table",
+        mend="correct the setting drift.limits; the project's own is drift.toml",
+        page="docs/monitoring.md",
+        beside={"batch", "chance"},
+    )

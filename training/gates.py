@@ -5,15 +5,14 @@ The evidence is measured in `judge.py`; what follows from the verdicts is in `pr
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from oddlog.errors import UsageError
+from oddlog.declared import read_declared
 
 Outcome = Literal["pass", "fail", "skipped"]
 Basis = Literal["labels", "planted"]
@@ -156,29 +155,15 @@ class Verdict:
 
 def load_gates(path: Path) -> Gates:
     """The gates that a TOML file declares. Raises UsageError, naming what is unknown or wrong."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no gates file at {path.absolute()}",
-            expected="a TOML file with a table for each of: " + ", ".join(GATE_NAMES),
-            mend="oddlog promote --gates FILE, or ODDLOG_PROMOTE__GATES; the project's own is gates.toml",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", expected="tables like [quality]", mend=f"edit {path}") from None
-    try:
-        gates = Gates.model_validate(document)
-    except ValidationError as error:
-        raise UsageError(
-            f"{path}: " + "; ".join(_problem(entry) for entry in error.errors()),  # type: ignore[arg-type]
-            expected="; ".join(_declaration(name) for name in GATE_NAMES),
-            mend=f"edit {path} (docs/promotion.md tells every gate)",
-        ) from None
-    if not document:
-        raise UsageError(
-            f"{path} declares no gate", expected="at least one of: " + ", ".join(GATE_NAMES), mend=f"edit {path}"
-        )
-    return gates
+    return read_declared(
+        path,
+        Gates,
+        file="gates file",
+        noun="gate",
+        table="gate",
+        mend="oddlog promote --gates FILE, or ODDLOG_PROMOTE__GATES; the project's own is gates.toml",
+        page="docs/promotion.md",
+    )
 
 
 def judge(gates: Gates, evidence: Evidence) -> list[Verdict]:
@@ -279,28 +264,3 @@ def _said(yes: bool) -> Outcome:
 
 def _attacks(basis: Basis | None) -> str:
     return "labelled attack events" if basis == "labels" else "planted attack events"
-
-
-def _problem(entry: dict[str, object]) -> str:
-    place = entry["loc"]
-    assert isinstance(place, tuple)
-    if entry["type"] == "extra_forbidden":
-        if len(place) == 1:
-            return f"there is no gate [{place[0]}]"
-        return f"the gate [{place[0]}] has no field {place[1]!r}"
-    if entry["type"] == "missing":
-        return f"the gate [{place[0]}] lacks the field {place[1]!r}"
-    return f"[{place[0]}] {'.'.join(map(str, place[1:]))}: {entry['msg']}".replace("] :", "]:")
-
-
-def _declaration(name: str) -> str:
-    """A gate and its fields, for messages.
-
-    >>> _declaration("not_worse")
-    '[not_worse] margin'
-    """
-    for field, declared in zip(Gates.model_fields.values(), GATE_NAMES, strict=True):
-        if declared == name:
-            model = next(part for part in field.annotation.__args__ if part is not type(None))  # type: ignore[union-attr]
-            return f"[{name}] " + (", ".join(model.model_fields) or "without fields")
-    raise KeyError(name)
