@@ -31,6 +31,7 @@ from oddlog.settings import EnrichSettings
 from serving.batch_writer import Batch, BatchWriter, Stopped, Written
 from serving.consumer_metrics import ConsumerObserver
 from serving.documents import pending_events, scored_events
+from serving.epoch import prove_epoch
 from serving.lane import Lane
 from serving.patience import Patience
 from serving.settle import settle_pending
@@ -245,7 +246,7 @@ class Enricher:
         with self._observe.stage("parse"):
             parsed = parse(records)
         if self._unproved:
-            self._prove_epoch(parsed.events)
+            prove_epoch(parsed.events, self._unproved, self._store, self._patiently)
         events, champion = self._enrich(parsed.events)
         shadow = self._shadow.compute(parsed.events)
         self._computed.update(records.next_offset)
@@ -290,31 +291,6 @@ class Enricher:
             return self._scorer.champion()
         except ScorerError:
             return None
-
-    def _prove_epoch(self, events: pl.DataFrame) -> None:
-        """Where nothing is committed, hold the first record against the store's document of the same position.
-
-        A topic that is deleted takes its committed offsets along: made anew, it would start at the same positions,
-        and every event of it would pass as written already. Raises SourceEpochError."""
-        columns = ["oddlog.position.epoch", "oddlog.position.topic", "oddlog.position.partition"]
-        for row in events.unique(columns, keep="first", maintain_order=True).iter_rows(named=True):
-            partition = Partition(*(row[column] for column in columns))
-            if partition not in self._unproved:
-                continue
-            self._unproved.discard(partition)
-            known = EventQuery(ids=(row["_id"],))
-            found = self._patiently(partial(self._read, known, ["_id", "event.original"]))
-            for stored in found:
-                if stored.height and stored["event.original"].item(0) != row["event.original"]:
-                    raise SourceEpochError(
-                        f"position {row['_id']} holds another record than the store's document of that position: "
-                        f"{partition.topic} was deleted and made anew",
-                        expected=f"a topic whose records are those of epoch {partition.epoch!r}",
-                        mend="choose a new epoch: ODDLOG_SOURCE__EPOCH=e2, or [source] epoch in oddlog.toml",
-                    )
-
-    def _read(self, query: EventQuery, columns: list[str]) -> list[pl.DataFrame]:
-        return list(self._store.read_events(query, columns=columns))
 
     def _finish(self, *, leave: int = 0) -> bool:
         """Commit what is stored, in order, and wait until no more than `leave` batches are in flight.
