@@ -61,12 +61,8 @@ def test_config_tells_value_and_origin(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["enrich", "--source", "ftp://x/y"], 2, "kafka://"),
-        (["enrich", "--store", "mysql://x"], 2, "sqlite:///"),
         (["nonsense"], 2, "nonsense"),
-        (["train", "--algorithm", "magic"], 2, "magic"),
-        (["config", "--config", "nowhere.toml"], 2, "nowhere.toml"),
         (["setup", "--store", "http://127.0.0.1:9"], 3, "127.0.0.1:9"),
-        (["backfill", "--scorer", "http://127.0.0.1:9"], 3, "127.0.0.1:9"),
     ],
 )
 def test_exit_codes_and_messages(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
@@ -74,3 +70,18 @@ def test_exit_codes_and_messages(tmp_path: Path, arguments: list[str], code: int
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["enrich", "--store", "mysql://x"], 2, "sqlite:///"),
+        (["train", "--algorithm", "magic"], 2, "magic"),
+        (["config", "--config", "nowhere.toml"], 2, "nowhere.toml"),
+        (["backfill", "--scorer", "http://127.0.0.1:9"], 3, "127.0.0.1:9"),
+    ],
+)
+def test_what_verbs_refuse(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = run_verb(*arguments, cwd=tmp_path)
+    assert done.exit_code == code, done.stderr
+    assert said in done.stderr

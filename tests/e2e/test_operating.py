@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import Result
 
 from tests.children import ODDLOG, running
+from tests.verbs import run_verb
 from tests.waiting import until
 
 LINE = '192.0.2.{n} - - [17/May/2015:10:05:{n:02d} +0000] "GET /page HTTP/1.1" 200 12 "-" "curl/8"\n'
@@ -34,6 +36,11 @@ def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[
         [ODDLOG, *arguments], capture_output=True, text=True, cwd=cwd, env=environment(cwd) | more, timeout=120,
         check=False,
     )  # fmt: skip
+
+
+def inside(*arguments: str, cwd: Path, **more: str) -> Result:
+    """A verb that the real program was asked before, in this process: a second or more sooner."""
+    return run_verb(*arguments, cwd=cwd, env=environment(cwd) | more)
 
 
 def test_the_consumer_tells_what_it_does_and_logs_json(tmp_path: Path) -> None:
@@ -98,9 +105,9 @@ def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
     listed = json.loads(run("dead", "list", "--json", cwd=site).stdout)
     assert {group["kind"]: group["count"] for group in listed["groups"]} == {"no_format": 1, "empty": 1}
     assert listed["count"] == len(listed["newest"]) == 2
-    only = json.loads(run("dead", "list", "--json", "--kind", "empty", "--newest", "0", cwd=site).stdout)
+    only = json.loads(inside("dead", "list", "--json", "--kind", "empty", "--newest", "0", cwd=site).stdout)
     assert (only["count"], only["newest"]) == (1, [])
-    people = run("dead", "list", cwd=site)
+    people = inside("dead", "list", cwd=site)
     assert "no_format" in people.stdout
     assert "\x1b" not in people.stdout
 
@@ -109,7 +116,7 @@ def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
     assert "no log line \\x1b[31m" in shown.stdout
     assert "no_format" in shown.stdout
     assert run("dead", "show", id, "--raw", cwd=site).stdout == "no log line \x1b[31m"
-    document = json.loads(run("dead", "show", id, "--json", cwd=site).stdout)
+    document = json.loads(inside("dead", "show", id, "--json", cwd=site).stdout)
     assert (document["_id"], document["parser_now"]["kind"], document["stored"]) == (id, "no_format", False)
 
     nothing = run("dead", "replay", cwd=site)
@@ -127,9 +134,9 @@ def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
 
     known = pl.when(pl.col("_id") == id).then(pl.lit(event("18/May/2015", 9).strip().encode()))
     store.write_dead(letters.with_columns(known.otherwise("original").alias("original")))
-    dry = json.loads(run("dead", "replay", "--id", id, "--dry-run", "--json", cwd=site).stdout)
+    dry = json.loads(inside("dead", "replay", "--id", id, "--dry-run", "--json", cwd=site).stdout)
     assert (dry["written"], dry["removed"], store.count_dead()) == (1, 0, 2)
-    done = run("dead", "replay", cwd=site)
+    done = inside("dead", "replay", cwd=site)
     assert "1 events written, 1 still empty" in done.stdout
     assert "oddlog backfill" in done.stdout
     assert store.count_dead() == 1
@@ -137,8 +144,8 @@ def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
     assert store.count_events(EventQuery()) == 7
     store.close()
 
-    unknown = run("dead", "show", "never", cwd=site)
-    assert (unknown.returncode, "oddlog dead list" in unknown.stderr) == (2, True)
+    unknown = inside("dead", "show", "never", cwd=site)
+    assert (unknown.exit_code, "oddlog dead list" in unknown.stderr) == (2, True)
 
 
 def test_retention_deletes_days_and_asks_before_it_deletes_all(site: Path) -> None:
@@ -146,19 +153,19 @@ def test_retention_deletes_days_and_asks_before_it_deletes_all(site: Path) -> No
 
     today = dt.datetime.now(dt.UTC).date()
     keep = (today - dt.date(2015, 5, 18)).days  # as if today were that day
-    dry = json.loads(run("retention", "--keep-days", str(keep), "--dry-run", "--json", cwd=site).stdout)
+    dry = json.loads(inside("retention", "--keep-days", str(keep), "--dry-run", "--json", cwd=site).stdout)
     assert (dry["days"], dry["events"]) == ({"2015-05-16": 2, "2015-05-17": 2}, 4)
     done = run("retention", "--keep-days", str(keep), cwd=site)
     assert "4 events of 2 days before 2015-05-18 deleted" in done.stdout
-    unsaid = run("retention", cwd=site)
-    assert (unsaid.returncode, "store.keep_days" in unsaid.stderr) == (2, True)
-    refused = run("retention", cwd=site, ODDLOG_STORE__KEEP_DAYS="30")
-    assert refused.returncode == 2
+    unsaid = inside("retention", cwd=site)
+    assert (unsaid.exit_code, "store.keep_days" in unsaid.stderr) == (2, True)
+    refused = inside("retention", cwd=site, ODDLOG_STORE__KEEP_DAYS="30")
+    assert refused.exit_code == 2
     assert "--everything" in refused.stderr
-    assert "lead_in_days" in run("retention", "--keep-days", "3", "--everything", cwd=site).stdout
-    left = json.loads(run("dead", "list", "--json", cwd=site).stdout)
+    assert "lead_in_days" in inside("retention", "--keep-days", "3", "--everything", cwd=site).stdout
+    left = json.loads(inside("dead", "list", "--json", cwd=site).stdout)
     assert left["count"] == 2
-    again = json.loads(run("retention", "--keep-days", "0", "--json", cwd=site).stdout)
+    again = json.loads(inside("retention", "--keep-days", "0", "--json", cwd=site).stdout)
     assert again["days"] == {}
 
 
@@ -170,6 +177,8 @@ def test_doctor_says_what_is_wrong_and_ends_with_a_code(site: Path) -> None:
     assert lines["scorer"].startswith("failed")
     assert lines["champion"].startswith("no")
     assert lines["champion"].endswith("to mend: oddlog train && oddlog promote")
-    document = json.loads(run("doctor", "--scorer", "local:", "--json", cwd=site, ODDLOG_SCORER__URL="local:").stdout)
+    document = json.loads(
+        inside("doctor", "--scorer", "local:", "--json", cwd=site, ODDLOG_SCORER__URL="local:").stdout
+    )
     assert document["exit_code"] == 1
     assert {check["part"]: check["verdict"] for check in document["checks"]}["offsets"] == "ok"

@@ -49,7 +49,8 @@ def test_for_people(folder: Path) -> None:
 def test_packed_and_piped_logs_are_the_same_log(folder: Path) -> None:
     (folder / "access.log.gz").write_bytes(gzip.compress(TEXT))
     (folder / "access.log.zst").write_bytes(pa.compress(TEXT, "zstd", asbytes=True))
-    found = [json.loads(run(name, "--json", cwd=folder).stdout) for name in ("access.log.gz", "access.log.zst")]
+    packed = ("access.log.gz", "access.log.zst")
+    found = [json.loads(run_verb("score", name, "--json", cwd=folder).stdout) for name in packed]
     found.append(json.loads(run("-", "--json", cwd=folder, standard_input=TEXT).stdout))
     plain = json.loads(run("access.log", "--json", cwd=folder).stdout)
     for one in found:

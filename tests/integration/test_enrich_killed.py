@@ -38,8 +38,9 @@ from oddlog.stack.process import free_port
 from serving.child import start_service
 from tests.children import ODDLOG, running
 from tests.elastic_place import elastic_place
+from tests.small_model import small_model
+from tests.small_registry import register, registry_in
 from tests.waiting import until
-from training.train import train
 
 pytestmark = [pytest.mark.kafka, pytest.mark.elasticsearch, pytest.mark.timeout(540)]
 
@@ -69,15 +70,9 @@ def settings(
     places = ExitStack()
     place = places.enter_context(elastic_place(elasticsearch_url))
     name = uuid.uuid4().hex[:10]
-    registry = {
-        "url": f"sqlite:///{folder / 'mlflow.db'}",
-        "artifacts": str(folder / "artifacts"),
-        "cache_dir": str(folder / "cache"),
-    }
-    embedded = load({"store": {"url": f"sqlite:///{folder / 'events.sqlite'}"}, "registry": registry})
-    teach(embedded, lines[:6_000])
-    trained = train(embedded, algorithm="surprise")
-    open_registry(embedded.registry).set_alias(CHAMPION, trained.version)
+    registry = registry_in(folder)
+    small_model(folder / "model", lines[:6_000])
+    open_registry(registry).set_alias(CHAMPION, register(registry, folder / "model"))
     port = free_port()
     chosen = load(
         {
@@ -92,18 +87,6 @@ def settings(
     ensure_topic(chosen.source, partitions=4)
     with places, start_service(chosen, port, folder=folder / "service"):
         yield chosen
-
-
-def teach(settings: Settings, lines: list[bytes]) -> None:
-    """Put lines into the embedded store, as a consumer without a model would."""
-    from oddlog.events.logfile import records_from_lines
-    from oddlog.events.parse import parse
-    from serving.documents import pending_events
-
-    store = open_store(settings.store)
-    store.setup()
-    store.write_events(pending_events(parse(records_from_lines(lines)).events, None, None))
-    store.close()
 
 
 def reached(process: subprocess.Popen[bytes], marker: Path) -> bool:

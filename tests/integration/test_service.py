@@ -126,27 +126,27 @@ def metric(child: ServiceChild, name: str) -> float:
     return 0.0
 
 
-def test_a_service_without_a_model_waits_for_a_promotion(house: House, tmp_path: Path) -> None:
-    with house.serve(tmp_path, ready=False) as child, house.scorer(child) as scorer:
-        assert child.get("/livez").status_code == 200
-        wait_for(lambda: child.get("/v1/models").json()["registry"]["reachable"], "a look at the registry")
-        answer = child.get("/readyz")
-        assert answer.status_code == 503
-        assert "oddlog train && oddlog promote" in answer.text
-        assert scorer.champion() is None
-        with pytest.raises(ScorerUnavailable, match="no version of model 'oddlog' is champion") as caught:
-            scorer.score(features(1), NAMES)
-        assert caught.value.mend == "oddlog train && oddlog promote"
-        house.promote("1")
-        child.wait_until_ready(DEADLINE)
-        assert scorer.champion() == "1"
-        assert scorer.score(features(1), NAMES).model_version == "1"
-        assert metric(child, "oddlog_model_swaps_total") == 0
-
-
-def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path: Path) -> None:
+def waits_for_a_promotion(house: House, child: ServiceChild, scorer: HttpScorer) -> None:
+    """A service without a model, until version 1 is champion."""
+    assert child.get("/livez").status_code == 200
+    wait_for(lambda: child.get("/v1/models").json()["registry"]["reachable"], "a look at the registry")
+    answer = child.get("/readyz")
+    assert answer.status_code == 503
+    assert "oddlog train && oddlog promote" in answer.text
+    assert scorer.champion() is None
+    with pytest.raises(ScorerUnavailable, match="no version of model 'oddlog' is champion") as caught:
+        scorer.score(features(1), NAMES)
+    assert caught.value.mend == "oddlog train && oddlog promote"
     house.promote("1")
-    with house.serve(tmp_path) as child, house.scorer(child) as scorer:
+    child.wait_until_ready(DEADLINE)
+    assert scorer.champion() == "1"
+    assert scorer.score(features(1), NAMES).model_version == "1"
+    assert metric(child, "oddlog_model_swaps_total") == 0
+
+
+def test_no_model_promotion_threshold_broken_version_and_rollback(house: House, tmp_path: Path) -> None:
+    with house.serve(tmp_path, ready=False) as child, house.scorer(child) as scorer:
+        waits_for_a_promotion(house, child, scorer)
         rows = features(5_000)
         for version in ("1", "2"):
             if version == "2":
@@ -165,7 +165,7 @@ def test_promotion_threshold_broken_version_and_rollback(house: House, tmp_path:
         assert (old.model_version, old.champion) == ("1", "2")
         np.testing.assert_array_equal(old.score, house.models["1"].score(rows[:10]))
         assert metric(child, "oddlog_model_swaps_total") == 1
-        assert metric(child, 'oddlog_events_scored_total{version="1"}') == 5_010
+        assert metric(child, 'oddlog_events_scored_total{version="1"}') == 5_011
 
         threshold = house.models["2"].card.threshold.model_copy(update={"version": "2", "value": -1e9})
         house.registry.set_threshold("2", threshold)
