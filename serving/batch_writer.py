@@ -133,6 +133,9 @@ class BatchWriter:
                     write_snapshot(self._store, snapshot)
                 except StoreError as error:
                     log.warning("snapshot of %s not written: %s", snapshot.partition, error.found)
+                    self._observe.snapshot(written=False)
+                else:
+                    self._observe.snapshot(written=True)
 
     def _until_stored(
         self, frame: pl.DataFrame, write: Callable[[pl.DataFrame], WriteOutcome]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from oddlog.events.schema import DEAD_KINDS
+
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
@@ -79,6 +81,9 @@ class ConsumerObserver:
     def retried(self) -> None:
         """A write that the store could not take is sent again."""
 
+    def snapshot(self, *, written: bool) -> None:
+        """A snapshot of client state is in the store, or could not be put there."""
+
     def shadow(self, *, scored: int, dropped: int) -> None:
         """Events that were given the challenger's score, and sampled ones that were not."""
 
@@ -114,6 +119,9 @@ class ConsumerMetrics(ConsumerObserver):
             "oddlog_consumer_dead_letters", "Records that no document was made of, by kind.", ["kind"],
             registry=registry,
         )  # fmt: skip
+        # A count that first appears with a value above 0 has risen for nobody: increase() wants the 0 before it.
+        for kind in DEAD_KINDS:
+            self._dead.labels(kind)
         self._seconds = Histogram(
             "oddlog_consumer_stage_seconds", "Seconds of one stage of one batch.", ["stage"], buckets=_BUCKETS,
             registry=registry,
@@ -128,6 +136,12 @@ class ConsumerMetrics(ConsumerObserver):
             "oddlog_consumer_retries", "Writes that the store could not take, and that were sent again.",
             registry=registry,
         )  # fmt: skip
+        self._snapshots = Counter(
+            "oddlog_consumer_snapshots", "Snapshots of client state, of one partition each, by outcome.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        for outcome in ("written", "failed"):
+            self._snapshots.labels(outcome)
         self._shadow = Counter(
             "oddlog_consumer_shadow_events",
             "Events of sampled clients by what became of them: given the challenger's score, or dropped.",
@@ -209,6 +223,9 @@ class ConsumerMetrics(ConsumerObserver):
 
     def retried(self) -> None:
         self._retries.inc()
+
+    def snapshot(self, *, written: bool) -> None:
+        self._snapshots.labels("written" if written else "failed").inc()
 
     def shadow(self, *, scored: int, dropped: int) -> None:
         self._shadow.labels("scored").inc(scored)

@@ -18,7 +18,7 @@ import numpy as np
 from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, Registry
 from oddlog.errors import ArtifactError, OddlogError, RegistryError
 from oddlog.scoring.model import Model
-from oddlog.scoring.shelf import ModelShelf
+from oddlog.scoring.shelf import Held, ModelShelf
 from oddlog.settings import RegistrySettings
 from serving.artifact_cache import ArtifactCache, key_of
 
@@ -70,6 +70,9 @@ class Observer:
 
     def looked(self, view: View) -> None:
         """A look at the registry is over."""
+
+    def stands(self, champion: Held | None, refused: int) -> None:
+        """What is served after a look, or by the cache; how many versions have a role and are refused."""
 
 
 class AliasFollower:
@@ -125,6 +128,7 @@ class AliasFollower:
                 self._follow(roles)
             self._last_look = time.monotonic()
             self._observer.looked(self.view)
+            self._observer.stands(self._shelf.champion(), len(self._failed))
 
     def fetch(self, version: str) -> None:
         """Put any registered version on the shelf, role or not. Raises RegistryError, ArtifactError."""
@@ -168,6 +172,7 @@ class AliasFollower:
             )
         log.warning("%s: serving version %s, verified before, from the cache", why, champion)
         self._observer.swapped(champion, None)
+        self._observer.stands(self._shelf.champion(), len(self._failed))
 
     def _opened(self) -> Registry:
         if self._registry is None:

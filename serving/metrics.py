@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from oddlog.scoring.scorer import Scores
+from oddlog.scoring.shelf import Held
 from serving.follow import Observer, View
 
 
@@ -25,6 +26,16 @@ class ServiceMetrics(Observer):
             "oddlog_champion",
             "1 for the version that is champion.",
             ["version"],
+            multiprocess_mode="mostrecent",
+        )
+        self._champion_made = Gauge(
+            "oddlog_champion_created_timestamp_seconds",
+            "When the champion was made, Unix time; 0 while there is none.",
+            multiprocess_mode="mostrecent",
+        )
+        self._refused_now = Gauge(
+            "oddlog_versions_refused",
+            "Model versions that have a role and are not served: they failed their check, or could not be fetched.",
             multiprocess_mode="mostrecent",
         )
         self._registry_up = Gauge(
@@ -63,6 +74,10 @@ class ServiceMetrics(Observer):
     def looked(self, view: View) -> None:
         self._registry_up.set(1 if view.reachable else 0)
         self._from_cache.set(1 if view.from_cache else 0)
+
+    def stands(self, champion: Held | None, refused: int) -> None:
+        self._champion_made.set(0 if champion is None else champion.model.card.created_at.timestamp())
+        self._refused_now.set(refused)
 
 
 @functools.cache

@@ -88,4 +88,7 @@ DEAD_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 """A record that fits no input format, or that the store refuses for good."""
 
+DEAD_KINDS = ("empty", "no_format", "bad_json", "bad_date", "refused")
+"""Every kind there is: the parser's, and `refused` for what the store does not take."""
+
 FEATURE_PREFIX = "features."

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-from oddlog.errors import UsageError
+from oddlog.connectors.sqlite import SqliteStore
+from oddlog.errors import StoreUnavailable, UsageError
 from oddlog.events.record import Partition
+from oddlog.events.schema import DEAD_KINDS
+from oddlog.settings import EnrichSettings, StoreSettings
+from serving.batch_writer import BatchWriter
 from serving.consumer_metrics import LAG_SECONDS, ConsumerMetrics, ConsumerObserver
 from serving.consumer_port import consumer_port
 from serving.enrich import Counts
+from serving.snapshots import Snapshot
 
 ONE, TWO = Partition("e1", "logs.raw", 0), Partition("e1", "logs.raw", 1)
 
@@ -173,10 +182,43 @@ def test_a_port_that_is_taken_is_named(metrics: ConsumerMetrics, port: str) -> N
         pass
 
 
+def test_snapshots_are_counted_by_what_became_of_them(metrics: ConsumerMetrics, tmp_path: Path) -> None:
+    store = SqliteStore(StoreSettings(url=f"sqlite:///{tmp_path}/events.sqlite"))
+    store.setup()
+    clients = pl.DataFrame({"client": ["203.0.113.1"]})
+    snapshots = [Snapshot(partition, 10, "b" * 64, clients) for partition in (ONE, TWO)]
+
+    class Full(SqliteStore):
+        def put_document(self, *what: Any) -> None:
+            raise StoreUnavailable("no space left")
+
+    full = Full(StoreSettings(url=f"sqlite:///{tmp_path}/events.sqlite"))
+    for into in (store, full):
+        writer = BatchWriter(into, EnrichSettings(), threading.Event(), metrics)
+        writer.submit_snapshots(snapshots[: 1 if into is full else 2]).result()
+        writer.close()
+        into.close()
+    found = {sample.labels["outcome"]: sample.value for sample in _counted(metrics, "oddlog_consumer_snapshots")}
+    assert found == {"written": 2, "failed": 1}
+
+
+def test_a_first_dead_letter_is_a_rise(metrics: ConsumerMetrics) -> None:
+    """Prometheus sees no rise in a series that begins above 0."""
+    found = {sample.labels["kind"]: sample.value for sample in _counted(metrics, "oddlog_consumer_dead_letters")}
+    assert found == dict.fromkeys(DEAD_KINDS, 0)
+
+
+def _counted(metrics: ConsumerMetrics, name: str) -> list[Sample]:
+    return [
+        sample for family in metrics.registry.collect() for sample in family.samples if sample.name == f"{name}_total"
+    ]
+
+
 def test_an_observer_that_only_listens_is_told_everything_and_does_nothing() -> None:
     silent = ConsumerObserver()
     with silent.stage("write"):
         silent.batch(Counts(), {"empty": 1})
+        silent.snapshot(written=True)
     assert not silent.lag_due()
 
 
