@@ -28,7 +28,7 @@ from oddlog.settings import Settings
 from training.dataset import BATCH_ROWS, COLUMNS, FEATURE_COLUMNS, Dataset, Selection
 from training.evaluate import ATTACK, BENIGN, UNKNOWN, judge_planted, truth_of
 from training.fit import features_since
-from training.marks import FALSE_ALARMS, verdicts_of, with_marks
+from training.marks import Marks, read_marks
 from training.metrics import Cut, Judged, Scored, judge
 from training.planting import plant_among
 from training.pull import pull
@@ -116,8 +116,8 @@ def evaluate_version(
             pulls=settings.train.pulls,
             progress=progress,
         )
-        verdicts = verdicts_of(opened.list_documents("marks"))
-        return _judge(settings, registered, model, dataset, since, fit_until, budget, verdicts, tell)
+        marks = read_marks(opened)
+        return _judge(settings, registered, model, dataset, since, fit_until, budget, marks, tell)
 
 
 def _judge(
@@ -128,7 +128,7 @@ def _judge(
     since: dt.datetime,
     fit_until: dt.datetime,
     budget: float | None,
-    verdicts: dict[str, str],
+    marks: Marks,
     tell: Progress,
 ) -> Evaluation:
     threshold = registered.threshold or model.card.threshold
@@ -139,7 +139,7 @@ def _judge(
     scores = model.score(features)
     flagged, novel = anomalies(threshold, scores, model.novelty(features))
     behaviours = units_of(events)[0]
-    labels = with_marks(events["labels.truth"], events["_id"], verdicts)
+    labels = marks.labels(events)
     truth = truth_of(labels)
     labelled = None
     scored = Scored.of(events, truth, labels)
@@ -158,7 +158,7 @@ def _judge(
     mixed_features = planted.features(model.baseline)
     mixed_scores = model.score(mixed_features)
     mixed_flagged, mixed_novel = anomalies(threshold, mixed_scores, model.novelty(mixed_features))
-    own_labels = with_marks(planted.events["labels.truth"], planted.events["_id"], verdicts)
+    own_labels = marks.labels(planted.events)
     is_planted = planted.scenario.is_not_null().to_numpy()
     own_attack = ~is_planted & (truth_of(own_labels) == ATTACK)
     mixed_truth = np.where(is_planted, ATTACK, np.where(own_attack, UNKNOWN, BENIGN)).astype(np.int8)
@@ -178,9 +178,7 @@ def _judge(
     )
     assert outcome is not None
     assert by_novelty is not None
-    ids = events["_id"]
-    wrong = [event for event, verdict in verdicts.items() if verdict in FALSE_ALARMS]
-    false_alarms = ids.is_in(pl.Series(wrong, dtype=pl.String).implode()).to_numpy()
+    false_alarms = marks.false_alarms(events)
     first, last = events["@timestamp"].min(), events["@timestamp"].max()
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
@@ -202,7 +200,7 @@ def _judge(
         ),
         attacks=int((truth == ATTACK).sum()),
         benign=int((truth == BENIGN).sum()),
-        marked=int(ids.is_in(pl.Series(list(verdicts), dtype=pl.String).implode()).sum()),
+        marked=marks.verdicts(events).drop_nulls().len(),
         false_alarms_left=int((false_alarms & flagged).sum()) if false_alarms.any() else None,
         labelled=labelled,
         planted=judge(mixed, mixed_scores, budget, cut=cut),
