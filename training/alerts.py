@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.events.printable import printable
-from oddlog.features.keys import template_of
+from oddlog.scoring.alerts import alerts_of, client_hours
 from oddlog.scoring.explanation import rarer_than
 from oddlog.scoring.model import Verdict
 from oddlog.scoring.scorer import Reason
@@ -62,11 +62,7 @@ def first_alerts(events: pl.DataFrame, verdict: Verdict, *, most: int = MOST) ->
 
     Clients come in the order of their oddest alert, a client's alerts one after another, oldest first.
     """
-    frame = events.select(
-        pl.col("source.address").alias("client"),
-        pl.col("@timestamp").dt.truncate("1h").alias("hour"),
-        template_of(pl.col("url.path").fill_null("")).alias("template"),
-    ).with_columns(
+    frame = client_hours(events).with_columns(
         severity=pl.Series(_severities(verdict)),
         odd=pl.Series(verdict.is_anomaly),
         row=pl.int_range(pl.len()),
@@ -75,14 +71,7 @@ def first_alerts(events: pl.DataFrame, verdict: Verdict, *, most: int = MOST) ->
     if hours.is_empty():
         return []
     alerts = (
-        hours.filter("odd")
-        .group_by("client", "hour")
-        .agg(
-            pl.len().alias("odd"),
-            pl.col("severity").max(),
-            pl.col("row").sort_by("severity", "row", descending=[True, False]).first(),
-            pl.col("template").unique().sort().str.join("\n").alias("behaviour"),
-        )
+        alerts_of(hours.filter("odd"))
         .join(hours.group_by("client", "hour").agg(pl.len().alias("requests")), on=["client", "hour"])
         .sort(["severity", "row"], descending=[True, False])
     )
