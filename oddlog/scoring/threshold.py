@@ -11,6 +11,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -129,49 +130,109 @@ def fit_threshold(
     >>> fitted.value, fitted.expected_per_day
     (22.5, 2.0)
     """
-    if not budget_per_day > 0:
-        raise UsageError(f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day")
+    _check_budget(budget_per_day)
+    found = PossibleAlerts(scores, clients, timestamps, novelty=novelty, behaviours=behaviours)
     first, last = span(timestamps)
     since, until = since or first, until or last
     days = _days(since, until)
-    highest = _alerts(scores, clients, timestamps, behaviours)
-    allowed = min(math.floor(budget_per_day * days + 1e-9), math.floor(highest.size * MOST_SHARE))
-    own = 0 if novelty is None else math.floor(allowed * NOVELTY_SHARE + 1e-9)
-    value = _value(scores, highest, allowed - own)
-    alerts = highest >= value
-    second = None
-    if novelty is not None:
-        rest = _alerts(novelty, clients, timestamps, behaviours)[~alerts]
-        second_value = _value(novelty, rest, own)
-        added = int((rest >= second_value).sum())
-        second = NoveltyThreshold(
-            value=second_value,
-            budget_per_day=float(budget_per_day) * NOVELTY_SHARE,
-            expected_per_day=added / days,
-        )
-    return Threshold(
-        value=value,
-        version=version,
-        budget_per_day=float(budget_per_day),
-        expected_per_day=int(alerts.sum()) / days + (second.expected_per_day if second else 0.0),
-        since=since,
-        until=until,
-        novelty=second,
+    return found.cut(found.allowed(budget_per_day * days)).threshold(
+        budget_per_day, days=days, version=version, since=since, until=until
     )
 
 
-def _value(scores: npt.ArrayLike, highest: npt.NDArray[np.float64], allowed: int) -> float:
-    """The lowest value that `allowed` of the client-hours, by their highest scores [m], reach at most."""
-    silent = np.partition(highest, highest.size - 1 - allowed)[highest.size - 1 - allowed]
-    return _cut(np.asarray(scores, dtype=np.float32).astype(np.float64), float(silent))
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where both channels are cut, for some number of alerts over a period."""
+
+    allowed: int
+    """By both channels together."""
+    value: float
+    alerts: int
+    """That `value` gives: fewer than its part of the allowed ones where scores tie."""
+    novelty: float | None
+    """None: there is no second channel."""
+    added: int
+    """Alerts of the second channel alone."""
+
+    def threshold(
+        self, budget_per_day: float, *, days: float, version: str, since: dt.datetime, until: dt.datetime
+    ) -> Threshold:
+        """The threshold that this makes; `days` of traffic are those that the alerts were counted in."""
+        second = None
+        if self.novelty is not None:
+            second = NoveltyThreshold(
+                value=self.novelty,
+                budget_per_day=float(budget_per_day) * NOVELTY_SHARE,
+                expected_per_day=self.added / days,
+            )
+        return Threshold(
+            value=self.value,
+            version=version,
+            budget_per_day=float(budget_per_day),
+            expected_per_day=(self.alerts + self.added) / days,
+            since=since,
+            until=until,
+            novelty=second,
+        )
 
 
-def _cut(scores: npt.NDArray[np.float64], silent: float) -> float:
-    """A value above `silent`, the highest score that must not alert, and not above the next higher one."""
-    above = scores[scores > silent]
-    if above.size == 0:
+class PossibleAlerts:
+    """Everything of a period that could be one alert, by its highest score in either channel."""
+
+    def __init__(
+        self,
+        scores: npt.ArrayLike,
+        clients: Texts,
+        timestamps: Times,
+        *,
+        novelty: npt.ArrayLike | None = None,
+        behaviours: Behaviours | None = None,
+    ) -> None:
+        """Of n events, as `fit_threshold` takes them. Raises UsageError where there are none."""
+        span(timestamps)
+        self._first = _alerts(scores, clients, timestamps, behaviours)
+        self._scores = _distinct(scores)
+        self._second = None if novelty is None else _alerts(novelty, clients, timestamps, behaviours)
+        self._novelties = None if novelty is None else _distinct(novelty)
+
+    @property
+    def most(self) -> int:
+        """So many of them may alert, whatever the budget."""
+        return math.floor(self._first.size * MOST_SHARE)
+
+    def allowed(self, budget: float) -> int:
+        """How many a budget for the whole period allows."""
+        return min(math.floor(budget + 1e-9), self.most)
+
+    def cut(self, allowed: int) -> Cut:
+        """The lowest values of both channels that give at most so many alerts together."""
+        own = 0 if self._second is None else math.floor(allowed * NOVELTY_SHARE + 1e-9)
+        value = _value(self._scores, self._first, allowed - own)
+        alerts = self._first >= value
+        if self._second is None or self._novelties is None:
+            return Cut(allowed, value, int(alerts.sum()), None, 0)
+        rest = self._second[~alerts]
+        second = _value(self._novelties, rest, own)
+        return Cut(allowed, value, int(alerts.sum()), second, int((rest >= second).sum()))
+
+
+def _check_budget(budget_per_day: float) -> None:
+    if not budget_per_day > 0:
+        raise UsageError(f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day")
+
+
+def _value(scores: npt.NDArray[np.float64], highest: npt.NDArray[np.float64], allowed: int) -> float:
+    """The lowest value that `allowed` of the client-hours, by their highest scores [m], reach at most; `scores` are all
+    that there are, rising."""
+    silent = float(np.partition(highest, highest.size - 1 - allowed)[highest.size - 1 - allowed])
+    next_higher = int(np.searchsorted(scores, silent, side="right"))
+    if next_higher == scores.size:
         return silent + max(abs(silent), 1.0) * 1e-5  # more than a graph and its reference may differ by
-    return (silent + float(above.min())) / 2
+    return (silent + float(scores[next_higher])) / 2
+
+
+def _distinct(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    return np.unique(np.asarray(scores, dtype=np.float32)).astype(np.float64)
 
 
 def _days(since: dt.datetime, until: dt.datetime) -> float:
