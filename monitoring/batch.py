@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from monitoring.expected import SKETCH_POINTS, Expected
-from monitoring.figures import Figures, share, status_shares, worth_of
+from monitoring.figures import Figures, share, status_shares
 from monitoring.reference import Reference
 from oddlog.connectors.store import DeadQuery, EventQuery, Store
 from oddlog.errors import UsageError
 from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER, TIMESTAMP
+from oddlog.scoring.distance import worth_of
 from oddlog.scoring.reference import NEW_AFTER, PATH_RARITY, new_clients, quantile_points
 
 SCORES = {"score": "anomaly.score", "severity": "anomaly.severity"}

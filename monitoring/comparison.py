@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from monitoring.expected import SKETCH_POINTS
-from monitoring.figures import weighted_points
+from oddlog.scoring.distance import normed_distance, weighted_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +25,6 @@ METHOD = "wasserstein"
 
 Named here, for Evidently's own choice of method depends on the reference's size.
 """
-LEAST_DEVIATION = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def distances(expected: pl.DataFrame, batch: pl.DataFrame, limits: Mapping[str, 
         was, is_now = (
             weighted_points([frame[name].drop_nulls().to_numpy()], [1.0], SKETCH_POINTS) for frame in (expected, batch)
         )
-        found[name] = float(np.abs(is_now - was).mean()) / max(float(was.std()), LEAST_DEVIATION)
+        found[name] = normed_distance(was, is_now)
     return found
 
 

@@ -16,6 +16,7 @@ from monitoring.expected import Expected
 from monitoring.figures import Figures
 from monitoring.limits import EffectLimit, Limits, MostShare
 from oddlog.connectors.store import STATUS_CLASSES
+from oddlog.scoring.distance import standard_error
 
 Group = Literal["feature", "score", "share", "flow"]
 Unit = Literal["sd", "h", "factor", "share", "seconds"]
@@ -68,7 +69,7 @@ def cohens_h(share: float, expected: float) -> float:
 def judge(limits: Limits, batch: Batch, expected: Expected, distances: Mapping[str, float]) -> Verdict:
     """The verdict; `distances` are the normed Wasserstein ones of the columns that could be measured."""
     small = _too_small(limits, batch)
-    chance = limits.chance.errors * _error(batch.figures.worth, expected.worth)
+    chance = limits.chance.errors * standard_error(batch.figures.worth, expected.worth)
     columns = _columns(limits, batch, expected, distances, chance, small)
     measures = [*columns, *_shares(limits, batch.figures, expected, chance, small), *_flow(limits, batch, expected)]
     features = [m for m in columns if m.group == "feature" and (m.effect is not None or m.drifted)]
@@ -94,11 +95,6 @@ def _too_small(limits: Limits, batch: Batch) -> str:
     if batch.figures.worth < limits.batch.min_clients:
         return f"its events are worth only {batch.figures.worth:.1f} clients, fewer than {limits.batch.min_clients:g}"
     return ""
-
-
-def _error(*worth: float) -> float:
-    """Standard error of a difference between samples of so many clients; one of none is left out."""
-    return math.sqrt(sum(1 / each for each in worth if each > 0))
 
 
 def _columns(
@@ -173,7 +169,7 @@ def _flow(limits: Limits, batch: Batch, expected: Expected) -> list[Measure]:
     if limits.volume is not None and usual is not None:
         # One event more on both sides: nothing where little was expected says little.
         effect = (batch.figures.events + 1) / (usual.events + 1)
-        error = math.hypot(_error(usual.worth, expected.worth), expected.pace)
+        error = math.hypot(standard_error(usual.worth, expected.worth), expected.pace)
         limit = limits.volume.factor * math.exp(limits.chance.errors * error)
         past = expected.complete and max(effect, 1 / effect) >= limit
         note = "" if expected.complete else "not judged: some of the batch's hours are not in what is usual"

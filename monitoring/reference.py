@@ -12,12 +12,13 @@ import numpy.typing as npt
 import polars as pl
 
 from monitoring.expected import SKETCH_POINTS, Expected
-from monitoring.figures import Figures, share, status_shares, weighted_points
+from monitoring.figures import Figures, share, status_shares
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.errors import UsageError
 from oddlog.features.baseline import Baseline
 from oddlog.scoring.artifact import BASELINE, REFERENCE, frame_from_arrow, read_verified
 from oddlog.scoring.card import Card
+from oddlog.scoring.distance import weighted_points
 from oddlog.scoring.reference import COUNTS, HOUR, SLOT, unseen_from
 
 WHOLE_DAY = dt.timedelta(hours=22)

@@ -14,13 +14,14 @@ import pytest
 from monitoring.batch import Batch
 from monitoring.comparison import distances
 from monitoring.expected import SKETCH_POINTS, Expected
-from monitoring.figures import Figures, weighted_points
+from monitoring.figures import Figures
 from monitoring.judgement import Measure, Verdict, judge
 from monitoring.limits import DEFAULT, Limits, load_limits
 from monitoring.plots import distribution_svg
 from monitoring.words import sentence
 from oddlog.errors import UsageError
 from oddlog.features.declaration import FEATURE_NAMES
+from oddlog.scoring.distance import weighted_points
 
 ROOT = Path(__file__).resolve().parents[2]
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
