@@ -2,7 +2,7 @@
 
 Environment: `ODDLOG_<GROUP>__<FIELD>`, as in `ODDLOG_STORE__URL=http://127.0.0.1:9200`. The file is the one that
 `--config` or `ODDLOG_CONFIG` names, else `oddlog.toml` in the working folder where there is one. Here are the tree and
-its reading; the groups are in `settings_outside.py` and `settings_verbs.py`.
+its reading; the groups are in `settings_outside.py`, `settings_verbs.py` and further `settings_*.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from oddlog.errors import UsageError
 from oddlog.settings_group import IN_WORDS
+from oddlog.settings_incidents import IncidentSettings, NotifySettings
 from oddlog.settings_outside import RegistrySettings, ScorerSettings, SourceSettings, StoreSettings
 from oddlog.settings_verbs import (
     BackfillSettings,
@@ -41,8 +42,10 @@ __all__ = [
     "BackfillSettings",
     "DriftSettings",
     "EnrichSettings",
+    "IncidentSettings",
     "LogSettings",
     "MonitorSettings",
+    "NotifySettings",
     "PromoteSettings",
     "RegistrySettings",
     "ScorerSettings",
@@ -92,6 +95,10 @@ class Settings(BaseSettings):
     """Drift."""
     monitor: MonitorSettings = MonitorSettings()
     """The loop of drift checks."""
+    incidents: IncidentSettings = IncidentSettings()
+    """Alerts grouped into incidents."""
+    notify: NotifySettings = NotifySettings()
+    """Who is told of incidents."""
     log: LogSettings = LogSettings()
     """Logs of the processes themselves."""
 
@@ -163,7 +170,7 @@ def _unusable(error: ValidationError) -> UsageError:
         group = Settings.model_fields.get(str(first["loc"][0]))
         known = Settings.model_fields if group is None else _fields(group.annotation)
         return UsageError(f"there is no setting {where}", expected=f"one of {', '.join(known)}", mend=mend)
-    hidden = len(first["loc"]) == 1 or "password" in where or "key" in where
+    hidden = len(first["loc"]) == 1 or "password" in where or "key" in where or _is_secret(first["loc"])
     found = "" if hidden else f" (found {without_credentials(repr(first.get('input')))})"
     if first["type"] == "string_pattern_mismatch" and (expected := _in_words(first["loc"])):
         found = without_credentials(repr(first["input"]))
@@ -181,6 +188,13 @@ def _in_words(place: Sequence[int | str]) -> str | None:
         fields = _fields(group.annotation)
     extra = fields[str(place[-1])].json_schema_extra if str(place[-1]) in fields else None
     return str(extra[IN_WORDS]) if isinstance(extra, dict) and IN_WORDS in extra else None
+
+
+def _is_secret(place: Sequence[int | str]) -> bool:
+    """Whether the field is one of those that are never shown."""
+    group = Settings.model_fields.get(str(place[0]))
+    field = None if group is None else _fields(group.annotation).get(str(place[1]))
+    return field is not None and "SecretStr" in str(field.annotation)
 
 
 def _known_variable(name: str) -> bool:

@@ -61,13 +61,14 @@ def templates(prefix: str, policy: str | None = None) -> dict[str, dict[str, Any
     `policy`: the lifecycle policy of event indices, whose age counts from the day in their name.
 
     >>> sorted(templates("oddlog"))
-    ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events']
+    ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events', 'oddlog-incidents']
     """
     lifecycle = {"lifecycle": {"name": policy, "parse_origination_date": True}} if policy else {}
     return {
         f"{prefix}-{EVENTS}": _template([f"{prefix}-{EVENTS}-*"], _events(), {"refresh_interval": "5s", **lifecycle}),
         f"{prefix}-{DEAD}": _template([f"{prefix}-{DEAD}"], _dead()),
         f"{prefix}-drift": _template([f"{prefix}-drift"], _drift()),
+        f"{prefix}-incidents": _template([f"{prefix}-incidents"], _incidents()),
         f"{prefix}-documents": _template(
             [f"{prefix}-{name}" for name in DOCUMENTS],
             {"dynamic": False, "properties": {"@timestamp": {"type": "date"}}},
@@ -111,6 +112,23 @@ def _drift() -> dict[str, Any]:
         "dead.kind": keyword, "dead.count": count, "report": _KEPT, "run_id": keyword,
     }  # fmt: skip
     return {"dynamic": False, "date_detection": False, "properties": _nested(fields)}
+
+
+def _incidents() -> dict[str, Any]:
+    """Every field by name: monitoring/incidents_documents.py writes them. What only the loop reads is not mapped."""
+    keyword, number, count, date = _KEYWORD, {"type": "double"}, {"type": "long"}, {"type": "date"}
+    fields: dict[str, dict[str, Any]] = {
+        "@timestamp": date, "id": keyword, "kind": keyword, "status": keyword, "title": keyword, "merged_into": keyword,
+        "first_seen": date, "last_seen": date, "updated_at": date, "closed_at": date,
+        "client": keyword, "clients": keyword, "client_count": count, "paths": keyword,
+        "alerts": count, "events": count, "severity": number, "rarity": keyword,
+        "reasons.feature": keyword, "reasons.value": number, "reasons.typical": number, "reasons.share": number,
+        "reasons.text": _KEPT,
+        "example.id": keyword, "example.time": date, "example.client": keyword, "example.method": keyword,
+        "example.url": keyword, "example.status": count,
+    }  # fmt: skip
+    kept = {name: {"type": "object", "enabled": False} for name in ("told", "hours")}
+    return {"dynamic": False, "date_detection": False, "properties": {**_nested(fields), **kept}}
 
 
 def _template(

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
-Collection = Literal["drift", "marks", "state", "locks", "runs"]
+Collection = Literal["drift", "incidents", "marks", "state", "locks", "runs"]
 """Small documents beside the events: index `oddlog-<name>`, or a table."""
 
 

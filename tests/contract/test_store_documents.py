@@ -49,7 +49,7 @@ def test_a_list_may_be_long(store: Store) -> None:
 
 
 def test_documents_of_one_collection_may_differ_in_shape(store: Store) -> None:
-    for collection in ("runs", "marks", "state", "drift"):
+    for collection in ("runs", "marks", "state", "drift", "incidents"):
         store.put_document(collection, "1", {"value": 1, "share": 0})
         store.put_document(collection, "2", {"value": 2.5, "share": 0.25})
         assert [document["value"] for document in store.list_documents(collection)] == [1, 2.5]
