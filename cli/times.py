@@ -59,7 +59,7 @@ def moment(flag: str, text: str) -> dt.datetime:
         raise UsageError(f"{flag} {text!r} is no time", expected=f"ISO-8601: {flag} 2024-03-01T10:00:00Z") from None
 
 
-def duration(text: str) -> dt.timedelta:
+def duration(text: str, flag: str = "--last") -> dt.timedelta:
     """A length of time. Raises UsageError.
 
     >>> duration("90m")
@@ -71,5 +71,5 @@ def duration(text: str) -> dt.timedelta:
     except OverflowError:
         length = dt.timedelta()
     if not length:
-        raise UsageError(f"--last {text!r} is no length of time", expected="a number and s, m, h, d or w: --last 1h")
+        raise UsageError(f"{flag} {text!r} is no length of time", expected=f"a number and s, m, h, d or w: {flag} 1h")
     return length

@@ -55,6 +55,8 @@ class EnrichSettings(Group):
     """How often client state is written to the store, so that a restart replays no more than came since."""
     settle_seconds: float = Field(default=30.0, gt=0)
     """How often events that were written as pending under a known baseline are scored after all."""
+    marks_seconds: float = Field(default=10.0, gt=0)
+    """How often marks are looked at: a pattern that is `expected` from now on raises no alert after so long."""
     max_clients: int = Field(default=1_000_000, ge=1_000)
     """Most clients whose state is kept, of one partition and model: some 300 bytes each. Past it the quarter that was
     least active is forgotten. Training keeps a million: a lower number makes clients look newer than they are."""

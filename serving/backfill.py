@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from oddlog.connectors.marks import Hushes, list_marks
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import OddlogError, ScorerError, ScorerUnavailable, UsageError
 from oddlog.events.schema import EVENT_SCHEMA
@@ -165,6 +166,7 @@ class _Work:
         self._begins, self._lead_in, self._batch_rows = begins, lead_in, batch_rows
         self._due = due if begins.since is None else due & (pl.col("@timestamp") >= begins.since)
         self._keep_previous = keep_previous
+        self._hushes = Hushes(list_marks(store))
         self._progress = progress
         self._stop = threading.Event()
         self._counting = threading.Lock()
@@ -216,12 +218,12 @@ class _Work:
             updates = before.select("_id", "@timestamp", "_version").hstack(
                 [
                     *feature_columns(chosen, lane.names),
-                    *verdict_columns(scores, len(rows)),
+                    *verdict_columns(scores, before, self._hushes),
                     *(previous_columns(before) if self._keep_previous else []),
                 ]
             )
             updated = self._store.update_events(updates)
-            anomalies = int(scores.is_anomaly.sum())
+            anomalies = int(updates["anomaly.is_anomaly"].sum())
         with self._counting:
             self._result.read += events.height
             self._result.updated += updated

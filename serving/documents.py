@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from oddlog.connectors.marks import Hushes
 from oddlog.events.parse import LATEST_MS
 from oddlog.events.record import Records, event_id
 from oddlog.events.schema import ANOMALY_SCHEMA, BESIDE_SCHEMA, DEAD_SCHEMA, FEATURE_PREFIX
@@ -16,6 +17,8 @@ from oddlog.scoring.scorer import Scores
 
 if TYPE_CHECKING:
     from serving.lane import Lane
+
+NO_HUSHES = Hushes([])
 
 
 def feature_columns(features: npt.NDArray[np.float32], names: Sequence[str]) -> list[pl.Series]:
@@ -26,8 +29,12 @@ def feature_columns(features: npt.NDArray[np.float32], names: Sequence[str]) -> 
     ]
 
 
-def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
-    """The ANOMALY_SCHEMA columns of `rows` events that were scored."""
+def verdict_columns(scores: Scores, events: pl.DataFrame, hushes: Hushes = NO_HUSHES) -> list[pl.Series]:
+    """The ANOMALY_SCHEMA columns of events [n] that were scored; `hushes` makes of anomalies that are expected none.
+
+    Of the events PATTERN_COLUMNS are needed where there are such patterns, else nothing."""
+    rows = events.height
+    hushed = hushes.ids(events, pl.Series(scores.is_anomaly))
 
     def column(name: str, values: Any) -> pl.Series:
         return pl.Series(name, values, dtype=ANOMALY_SCHEMA[name])
@@ -40,7 +47,8 @@ def verdict_columns(scores: Scores, rows: int) -> list[pl.Series]:
         constant("anomaly.status", "scored"),
         column("anomaly.score", scores.score.astype(np.float64)),
         column("anomaly.severity", scores.severity),
-        column("anomaly.is_anomaly", scores.is_anomaly),
+        column("anomaly.is_anomaly", pl.Series(scores.is_anomaly) & hushed.is_null()),
+        hushed,
         _channel(scores),
         constant("anomaly.threshold", scores.threshold),
         constant("anomaly.threshold_version", scores.threshold_version),
@@ -82,10 +90,14 @@ def previous_columns(events: pl.DataFrame) -> list[pl.Series]:
 
 
 def scored_events(
-    events: pl.DataFrame, features: npt.NDArray[np.float32], names: Sequence[str], scores: Scores
+    events: pl.DataFrame,
+    features: npt.NDArray[np.float32],
+    names: Sequence[str],
+    scores: Scores,
+    hushes: Hushes = NO_HUSHES,
 ) -> pl.DataFrame:
     """Events with their features and the verdict on them."""
-    return events.hstack([*feature_columns(features, names), *verdict_columns(scores, events.height)])
+    return events.hstack([*feature_columns(features, names), *verdict_columns(scores, events, hushes)])
 
 
 def pending_events(events: pl.DataFrame, features: npt.NDArray[np.float32] | None, lane: Lane | None) -> pl.DataFrame:

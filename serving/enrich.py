@@ -32,6 +32,7 @@ from serving.batch_writer import Batch, BatchWriter, Stopped, Written
 from serving.consumer_metrics import ConsumerObserver
 from serving.documents import pending_events, scored_events
 from serving.epoch import prove_epoch
+from serving.hush import HushFollower
 from serving.lane import Lane
 from serving.patience import Patience
 from serving.settle import settle_pending
@@ -92,6 +93,7 @@ class Enricher:
         self._writer = BatchWriter(store, settings, self._stop, self._observe)
         self._patiently = Patience(source, self._stop, self._observe)
         self._shadow = Shadow(settings, source, store, scorer, self._observe)
+        self._hush = HushFollower(store, settings.marks_seconds)
         self._in_flight: deque[tuple[Batch, Future[Written]]] = deque()
         """Batches that are being written, the oldest first: `settings.in_flight` of them at most."""
         self._computed: dict[Partition, int] = {}
@@ -114,12 +116,15 @@ class Enricher:
         Raises SourceEpochError, SourceError, StoreRefused and StoreError; what is retried never raises."""
         try:
             self._patiently(self._store.setup)
+            self._patiently(self._hush.look)
+            self._hush.start()
             self._shadow.start()
             self._loop(until_idle)
         except Stopped:
             log.info("stopped while the store was away; what is not committed will be read again")
         finally:
             self._stop.set()  # what ends one batch by an error must not leave another waiting for the store
+            self._hush.close()
             self._writer.close()
             self._shadow.close()
             self._count_shadow()
@@ -276,7 +281,7 @@ class Enricher:
                 if self._scorer_is_away:
                     log.info("the scorer is back")
                     self._scorer_is_away = False
-                return scored_events(events, features, lane.names, scores), scores.champion
+                return scored_events(events, features, lane.names, scores, self._hush.now), scores.champion
             except ScorerUnavailable as error:
                 self._let_scorer_rest(error)
             except ScorerError as error:
@@ -381,7 +386,7 @@ class Enricher:
         try:
             with self._observe.stage("settle"):
                 self.counts.settled += settle_pending(
-                    self._store, self._scorer, query, self.lane.version, alive=self._alive
+                    self._store, self._scorer, query, self.lane.version, hushes=self._hush.now, alive=self._alive
                 )
         except ScorerError as error:
             self._let_scorer_rest(error)

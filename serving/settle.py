@@ -6,15 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
+from oddlog.connectors.marks import PATTERN_COLUMNS, Hushes
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.events.schema import FEATURE_PREFIX
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.scorer import Scorer
-from serving.documents import verdict_columns
+from serving.documents import NO_HUSHES, verdict_columns
 
 
 def settle_pending(
-    store: Store, scorer: Scorer, query: EventQuery, version: str, *, alive: Callable[[], None] = lambda: None
+    store: Store,
+    scorer: Scorer,
+    query: EventQuery,
+    version: str,
+    *,
+    hushes: Hushes = NO_HUSHES,
+    alive: Callable[[], None] = lambda: None,
 ) -> int:
     """Score the pending events of `query` with `version`, whose baseline their features were computed under.
 
@@ -23,10 +30,11 @@ def settle_pending(
     columns = [FEATURE_PREFIX + name for name in FEATURE_NAMES]
     settled = 0
     store.refresh()
-    for events in store.read_events(query, columns=["_id", "@timestamp", *columns], with_version=True):
+    known = ["_id", *(PATTERN_COLUMNS if hushes else ["@timestamp"])]
+    for events in store.read_events(query, columns=[*known, *columns], with_version=True):
         features = events.select(columns).to_numpy().astype(np.float32)
         scores = scorer.score(features, list(FEATURE_NAMES), version=version)
-        updates = events.select("_id", "@timestamp", "_version").hstack(verdict_columns(scores, events.height))
+        updates = events.select("_id", "@timestamp", "_version").hstack(verdict_columns(scores, events, hushes))
         settled += store.update_events(updates)
         alive()
     return settled

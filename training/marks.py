@@ -87,6 +87,9 @@ class Marks:
         )
 
 
+NO_MARKS = Marks()
+
+
 def read_marks(store: Store) -> Marks:
     """The marks of a store. Raises StoreError."""
     return Marks.of(list_marks(store))

@@ -32,6 +32,7 @@ from training.dataset import (
 )
 from training.fit import Fitted, fit_baseline, fit_stored
 from training.limits import within_memory
+from training.marks import read_marks
 from training.planting import PlantedEvents, plant_among
 from training.pull import pull
 from training.sample import effect
@@ -93,6 +94,9 @@ def prepare(
 ) -> Iterator[Prepared]:
     """Pull a period of events (half-open; default: all), split it, fit the baseline, plant the scenarios.
 
+    Marks of the store tell labels, and whom train.exclude_alerted leaves out: no client whose alerts were false, and
+    those whose requests were marked as true anomalies.
+
     With train.features `stored`, baseline and features are the champion's (`registry`), of events after those that
     its baseline was fitted on. The snapshot lies in a temporary folder until the end of the `with`; trainings log it.
     Raises UsageError where the events can teach nothing, StoreError, RegistryError.
@@ -123,6 +127,7 @@ def prepare(
                 folder=Path(folder),
                 pulls=options.pulls,
                 min_events=options.min_events,
+                marks=read_marks(opened),
                 progress=progress,
             )
         options = options.model_copy(update={"sample": selection.sample})

@@ -35,6 +35,7 @@ from training.dataset import (
     batches_of,
     period_in_words,
 )
+from training.marks import NO_MARKS, Marks
 from training.sample import in_sample
 
 PART_ROWS = 100_000
@@ -66,9 +67,10 @@ def pull(
     pulls: Path | None = None,
     min_events: int = 1,
     part_rows: int = PART_ROWS,
+    marks: Marks = NO_MARKS,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Read the selected events and snapshot them below `folder` as `<digest>.parquet`.
+    """Read the selected events and snapshot them below `folder` as `<digest>.parquet`, `marks` laid over them.
 
     `url` is the store's, for the record. An interrupted pull leaves its parts below `pulls` (default: `folder`); the
     next one for the same selection goes on from there. Only a part is in memory at a time. Raises UsageError where
@@ -87,7 +89,7 @@ def pull(
         if rows == 0 or rows < min_events:
             shutil.rmtree(place)
             raise _too_few(store, rows, min_events, selection)
-        dataset = _join(parts, selection, url, folder)
+        dataset = _join(parts, selection, url, folder, marks)
         shutil.rmtree(place)
     return dataset
 
@@ -217,7 +219,7 @@ def _lock(path: Path) -> Iterator[bool]:
                 path.unlink(missing_ok=True)
 
 
-def _join(parts: list[Path], selection: Selection, url: str, folder: Path) -> Dataset:
+def _join(parts: list[Path], selection: Selection, url: str, folder: Path, marks: Marks) -> Dataset:
     """One file of all parts, written beside its place and renamed; the digest is taken on the way."""
     beside = folder / f".{uuid.uuid4().hex}.parquet"
     schema = pl.DataFrame(schema=_types(selection)).to_arrow().schema
@@ -225,14 +227,16 @@ def _join(parts: list[Path], selection: Selection, url: str, folder: Path) -> Da
     try:
         with parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
             for part in parts:
-                for frame in batches_of(part):
+                for raw in batches_of(part):
+                    frame = marks.over(raw)
                     whole.add(frame)
                     writer.write_table(frame.to_arrow().cast(schema))
         snapshot = folder / f"{whole.hex()}.parquet"
         os.replace(beside, snapshot)
     finally:
         beside.unlink(missing_ok=True)
-    return Dataset.of(snapshot, digest=whole.hex(), source=selection.describe(url))
+    told = selection.describe(url) + (f", under {len(marks)} marks" if len(marks) else "")
+    return Dataset.of(snapshot, digest=whole.hex(), source=told)
 
 
 def _types(selection: Selection) -> dict[str, pl.DataType | type[pl.DataType]]:

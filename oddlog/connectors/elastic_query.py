@@ -25,6 +25,7 @@ def query_dsl(query: EventQuery, also: Mapping[str, Any] | None = None) -> dict[
         "anomaly.model.version": query.model_version,
         "anomaly.baseline": query.baseline,
         "anomaly.is_anomaly": True if query.only_anomalies else None,
+        "anomaly.hushed": query.hushed_by,
         **(also or {}),
     }
     filters.extend({"term": {name: value}} for name, value in terms.items() if value is not None)

@@ -1,5 +1,5 @@
 """The index templates: how Elasticsearch types what oddlog writes. One for events, one for dead letters, one
-for the drift documents that dashboards read, one for the small documents that only oddlog reads.
+for the drift documents and one for the marks that dashboards read, one for the small documents that only oddlog reads.
 
 No template names data streams. A lifecycle policy is named where days are to be deleted by one, which is
 `elastic_lifecycle.py`'s to know; it never rolls over, for an event's index is that of its day.
@@ -18,7 +18,7 @@ from oddlog.connectors.documents import STORED_SCHEMA
 from oddlog.events.schema import DEAD_SCHEMA
 
 EVENTS, DEAD = "events", "dead"
-DOCUMENTS = ("marks", "state", "locks", "runs")
+DOCUMENTS = ("state", "locks", "runs")
 
 _IGNORE_ABOVE = 8_191
 """Characters: at four bytes each just under Lucene's 32,766, past which a keyword fails its document."""
@@ -61,7 +61,7 @@ def templates(prefix: str, policy: str | None = None) -> dict[str, dict[str, Any
     `policy`: the lifecycle policy of event indices, whose age counts from the day in their name.
 
     >>> sorted(templates("oddlog"))
-    ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events', 'oddlog-incidents']
+    ['oddlog-dead', 'oddlog-documents', 'oddlog-drift', 'oddlog-events', 'oddlog-incidents', 'oddlog-marks']
     """
     lifecycle = {"lifecycle": {"name": policy, "parse_origination_date": True}} if policy else {}
     return {
@@ -73,6 +73,8 @@ def templates(prefix: str, policy: str | None = None) -> dict[str, dict[str, Any
             [f"{prefix}-{name}" for name in DOCUMENTS],
             {"dynamic": False, "properties": {"@timestamp": {"type": "date"}}},
         ),
+        # After the one above, whose pattern it was before: two templates for one index are refused.
+        f"{prefix}-marks": _template([f"{prefix}-marks"], _marks()),
     }
 
 
@@ -112,6 +114,17 @@ def _drift() -> dict[str, Any]:
         "dead.kind": keyword, "dead.count": count, "report": _KEPT, "run_id": keyword,
     }  # fmt: skip
     return {"dynamic": False, "date_detection": False, "properties": _nested(fields)}
+
+
+def _marks() -> dict[str, Any]:
+    """Every field by name: oddlog/connectors/marks.py writes them."""
+    dates = {name: {"type": "date"} for name in ("@timestamp", "at", "time", "since", "until")}
+    texts = dict.fromkeys(("verdict", "by", "event", "client", "path", "path_prefix"), _KEYWORD)
+    return {
+        "dynamic": False,
+        "date_detection": False,
+        "properties": {**dates, **texts, "note": {"type": "text"}},
+    }
 
 
 def _incidents() -> dict[str, Any]:

@@ -65,6 +65,7 @@ def where(query: EventQuery) -> tuple[str, list[Any]]:
         ('"anomaly.severity" >= ?', query.min_severity),
         ('"anomaly.model.version" = ?', query.model_version),
         ('"anomaly.baseline" = ?', query.baseline),
+        ('"anomaly.hushed" = ?', query.hushed_by),
     ):
         if value is not None:
             add(term, value)

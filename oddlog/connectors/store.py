@@ -43,6 +43,8 @@ class EventQuery:
     from_offset: int | None = None
     min_severity: float | None = None
     only_anomalies: bool = False
+    hushed_by: str | None = None
+    """Only those that the mark of this id keeps from being alerts."""
     model_version: str | None = None
     baseline: str | None = None
     ids: tuple[str, ...] | None = None

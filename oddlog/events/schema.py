@@ -55,7 +55,8 @@ ANOMALY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "anomaly.status": pl.String,  # `scored` or `pending`
     "anomaly.score": pl.Float64,
     "anomaly.severity": pl.Float64,  # log10 N of "rarer than one event in N"
-    "anomaly.is_anomaly": pl.Boolean,
+    "anomaly.is_anomaly": pl.Boolean,  # over a threshold, and not hushed: an alert
+    "anomaly.hushed": pl.String,  # id of the mark by which it is expected and raises no alert; else null
     "anomaly.channel": pl.String,  # who says so, of anomalies alone: `score`, `novelty` or `both`
     "anomaly.threshold": pl.Float64,
     "anomaly.threshold_version": pl.String,

@@ -91,7 +91,7 @@ def test_a_document_says_which_channel_finds_an_event_odd() -> None:
         (score >= 8.0) | second.is_anomaly,
         novelty=second,
     )
-    found = pl.DataFrame(verdict_columns(scores, 4))
+    found = pl.DataFrame(verdict_columns(scores, pl.DataFrame({"_id": list("abcd")})))
     assert found.schema == pl.Schema(ANOMALY_SCHEMA)
     assert found["anomaly.channel"].to_list() == [None, "score", "novelty", "both"]
     assert found["anomaly.is_anomaly"].to_list() == [False, True, True, True]
@@ -104,7 +104,8 @@ def test_a_model_without_the_channel_leaves_its_fields_empty() -> None:
     score = np.array([0.0, 9.0], np.float32)
     found = pl.DataFrame(
         verdict_columns(
-            Scores("oddlog", "3", "d" * 64, 8.0, "1", "3", score, score.astype(np.float64), score >= 8.0), 2
+            Scores("oddlog", "3", "d" * 64, 8.0, "1", "3", score, score.astype(np.float64), score >= 8.0),
+            pl.DataFrame({"_id": ["a", "b"]}),
         )
     )
     assert found.schema == pl.Schema(ANOMALY_SCHEMA)
