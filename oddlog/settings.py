@@ -27,6 +27,7 @@ from oddlog.errors import UsageError
 from oddlog.settings_group import IN_WORDS
 from oddlog.settings_incidents import IncidentSettings, NotifySettings
 from oddlog.settings_outside import RegistrySettings, ScorerSettings, SourceSettings, StoreSettings
+from oddlog.settings_privacy import PrivacySettings
 from oddlog.settings_verbs import (
     BackfillSettings,
     DriftSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "LogSettings",
     "MonitorSettings",
     "NotifySettings",
+    "PrivacySettings",
     "PromoteSettings",
     "RegistrySettings",
     "ScorerSettings",
@@ -99,6 +101,8 @@ class Settings(BaseSettings):
     """Alerts grouped into incidents."""
     notify: NotifySettings = NotifySettings()
     """Who is told of incidents."""
+    privacy: PrivacySettings = PrivacySettings()
+    """What is kept of people."""
     log: LogSettings = LogSettings()
     """Logs of the processes themselves."""
 
