@@ -127,6 +127,15 @@ class MlflowRegistry:
             for key, value in tags.items():
                 self._client().set_model_version_tag(self._name, version, key, value)
 
+    def thresholds(self, version: str) -> list[Threshold]:
+        tags = self._find(version).tags
+        try:
+            found = [Threshold.model_validate_json(json.dumps(entry)) for entry in _history_of(version, tags)]
+        except ValidationError as error:
+            raise _broken_history(version, tags[HISTORY_TAG]) from error
+        present = _threshold_of(version, tags)
+        return found if present is None else [*found, present]
+
     def set_threshold(self, version: str, threshold: Threshold) -> None:
         tags = self._find(version).tags
         history = _history_of(version, tags)
@@ -222,12 +231,16 @@ def _history_of(version: str, tags: Mapping[str, str]) -> list[Any]:
     except ValueError:
         found = None
     if not isinstance(found, list):
-        raise RegistryError(
-            f"the tag {HISTORY_TAG!r} of version {version} is no list of thresholds: {text[:200]}",
-            expected="a JSON list",
-            mend=f"on the page of version {version} in MLflow correct the tag {HISTORY_TAG}, or delete it",
-        )
+        raise _broken_history(version, text)
     return found
+
+
+def _broken_history(version: str, text: str) -> RegistryError:
+    return RegistryError(
+        f"the tag {HISTORY_TAG!r} of version {version} is no list of thresholds: {text[:200]}",
+        expected="a JSON list",
+        mend=f"on the page of version {version} in MLflow correct the tag {HISTORY_TAG}, or delete it",
+    )
 
 
 def _move_into_place(fresh: Path, target: Path) -> Path:

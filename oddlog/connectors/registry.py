@@ -55,5 +55,9 @@ class Registry(Protocol):
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
 
+    def thresholds(self, version: str) -> list[Threshold]:
+        """Every threshold that a version had since it was registered, oldest first, the one in force last; the latest
+        hundred of them. Empty where its tag was deleted, and there was no other. Raises RegistryError."""
+
     def set_threshold(self, version: str, threshold: Threshold) -> None:
         """Replace the threshold of a version; earlier ones are kept in its history tag."""

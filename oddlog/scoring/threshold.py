@@ -54,7 +54,7 @@ def count_alerts(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value
 def alerts_per_day(scores: npt.ArrayLike, clients: Texts, timestamps: Times, value: float) -> float:
     """`count_alerts` over the days that the timestamps span (an hour at least)."""
     since, until = span(timestamps)
-    return count_alerts(scores, clients, timestamps, value) / _days(since, until)
+    return count_alerts(scores, clients, timestamps, value) / days_of(since, until)
 
 
 def anomalies(
@@ -79,7 +79,7 @@ def flagged_per_day(
     With `behaviours` [n] those of one day that show the same one count once."""
     since, until = span(timestamps)
     groups = _alerts(np.asarray(flagged, dtype=np.float32), clients, timestamps, behaviours)
-    return float((groups >= 1.0).sum()) / _days(since, until)
+    return float((groups >= 1.0).sum()) / days_of(since, until)
 
 
 def span(timestamps: Times) -> tuple[dt.datetime, dt.datetime]:
@@ -130,11 +130,11 @@ def fit_threshold(
     >>> fitted.value, fitted.expected_per_day
     (22.5, 2.0)
     """
-    _check_budget(budget_per_day)
+    check_budget(budget_per_day)
     found = PossibleAlerts(scores, clients, timestamps, novelty=novelty, behaviours=behaviours)
     first, last = span(timestamps)
     since, until = since or first, until or last
-    days = _days(since, until)
+    days = days_of(since, until)
     return found.cut(found.allowed(budget_per_day * days)).threshold(
         budget_per_day, days=days, version=version, since=since, until=until
     )
@@ -216,7 +216,8 @@ class PossibleAlerts:
         return Cut(allowed, value, int(alerts.sum()), second, int((rest >= second).sum()))
 
 
-def _check_budget(budget_per_day: float) -> None:
+def check_budget(budget_per_day: float) -> None:
+    """Raises UsageError for one that is not positive."""
     if not budget_per_day > 0:
         raise UsageError(f"an alert budget of {budget_per_day:g} a day", expected="more than 0", mend="--budget 20/day")
 
@@ -235,7 +236,8 @@ def _distinct(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.unique(np.asarray(scores, dtype=np.float32)).astype(np.float64)
 
 
-def _days(since: dt.datetime, until: dt.datetime) -> float:
+def days_of(since: dt.datetime, until: dt.datetime) -> float:
+    """Length of a period; an hour at least."""
     return max((until - since) / dt.timedelta(days=1), 1 / 24)
 
 

@@ -253,6 +253,10 @@ def test_a_threshold_is_replaced_and_earlier_ones_are_kept(settings: RegistrySet
     assert champion.threshold == threshold(3.5, "3")
     history = [Threshold.model_validate(entry) for entry in json.loads(champion.tags[HISTORY_TAG])]
     assert history == [threshold(1.5, "1"), threshold(2.5, "2")]
+    assert registry.thresholds("1") == [*history, threshold(3.5, "3")]
+    registry.set_tags("1", {HISTORY_TAG: '[{"value": "high"}]'})
+    with pytest.raises(RegistryError, match=r"history.*is no list of thresholds"):
+        registry.thresholds("1")
 
 
 def test_a_broken_threshold_tag_is_told(settings: RegistrySettings, tmp_path: Path) -> None:
