@@ -97,7 +97,11 @@ class TrainSettings(Group):
     """`refit`: a new baseline, features computed anew. `stored`: the champion's baseline, and the features that were
     stored under it."""
     exclude_alerted: bool = False
-    """Whether clients that were alerted on in the fitted part are left out of baseline and detector."""
+    """Whether clients that were alerted on in the fitted part are left out of baseline and detector; marks come before
+    alerts (docs/marks.md)."""
+    exclude_up_to: float | None = Field(default=None, gt=0)
+    """With exclude_alerted: only the clients of the oddest alerts, so many times the budget a day at most. More alerts
+    than that tell of logs that have changed, not of attacks. None: all."""
     sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the clients, chosen by hash, that is trained on; counts are then over the sample."""
     memory_mb: int = Field(default=4_096, ge=512)

@@ -55,6 +55,9 @@ FEATURE_COLUMNS: tuple[str, ...] = (
 ALERTED = "anomaly.is_anomaly"
 """Beside COLUMNS where clients that were alerted on are left out."""
 
+SEVERITIES = ("anomaly.severity", "anomaly.novelty.severity")
+"""Beside ALERTED where only the oddest of these clients are."""
+
 STORED_FEATURES: tuple[str, ...] = tuple(FEATURE_PREFIX + name for name in FEATURE_NAMES)
 """Beside COLUMNS where features are taken as serving stored them."""
 
@@ -73,6 +76,8 @@ class Selection:
     """Share of the clients, chosen by hash (sample.py)."""
     alerted: bool = False
     """Whether it is read which events were anomalies when they were scored."""
+    severities: bool = False
+    """Whether it is read how odd they were, too."""
     baseline: str | None = None
     """Only events whose features were computed under the baseline with this digest, and these features too."""
 
@@ -80,7 +85,8 @@ class Selection:
     def columns(self) -> tuple[str, ...]:
         """What is read of an event."""
         features = () if self.baseline is None else STORED_FEATURES
-        return (*COLUMNS, *((ALERTED,) if self.alerted else ()), *features)
+        verdict = (*((ALERTED,) if self.alerted else ()), *(SEVERITIES if self.severities else ()))
+        return (*COLUMNS, *verdict, *features)
 
     @property
     def query(self) -> EventQuery:

@@ -24,6 +24,7 @@ from training.dataset import (
     ALERTED,
     COLUMNS,
     FEATURE_COLUMNS,
+    SEVERITIES,
     STORED_FEATURES,
     Dataset,
     Selection,
@@ -31,6 +32,8 @@ from training.dataset import (
     split_by_time,
 )
 from training.fit import Fitted, fit_baseline, fit_stored
+from training.leave_out import LeftOut, leave_out
+from training.leave_out import cautions as leave_out_cautions
 from training.limits import within_memory
 from training.marks import read_marks
 from training.planting import PlantedEvents, plant_among
@@ -39,14 +42,6 @@ from training.sample import effect
 from training.served import served_baseline
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Clients that were alerted on before the boundary, and their events there: nothing is fitted on them."""
-
-    clients: int = 0
-    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +111,7 @@ def prepare(
                 until=until,
                 sample=options.sample,
                 alerted=options.exclude_alerted,
+                severities=options.exclude_alerted and options.exclude_up_to is not None,
                 baseline=None if baseline is None else baseline.digest,
             )
             selection, limited = within_memory(opened, selection, options.memory_mb)
@@ -154,8 +150,9 @@ def work_on(
         watched = ["@timestamp", "source.address", *FEATURE_COLUMNS[-4:]]
         found = [*cautions, *check_period(dataset.batches(watched))]
     stored = () if baseline is None else STORED_FEATURES
-    early = dataset.events([*FEATURE_COLUMNS, *_alerted(options), *stored], until=split.boundary)
-    chosen, left_out = _without_alerted(early) if options.exclude_alerted else (early, LeftOut())
+    early = dataset.events([*FEATURE_COLUMNS, *_verdicts(options), *stored], until=split.boundary)
+    chosen, left_out = leave_out(early, options)
+    found += leave_out_cautions(left_out, options)
     found += check_fitted(chosen, least_clients=options.min_clients, excluded=left_out.clients)
     with timed(seconds, "baseline"):
         tell(f"fitting the baseline on {chosen.height:,} of {dataset.rows:,} events")
@@ -190,15 +187,11 @@ def work_on(
     )
 
 
-def _alerted(options: TrainSettings) -> tuple[str, ...]:
-    return (ALERTED,) if options.exclude_alerted else ()
-
-
-def _without_alerted(early: pl.DataFrame) -> tuple[pl.DataFrame, LeftOut]:
-    """The events of clients never alerted on among `early`: what came later must not choose what is learnt."""
-    alerted = early.filter(pl.col(ALERTED).fill_null(value=False))["source.address"].unique()
-    chosen = early.filter(~pl.col("source.address").is_in(alerted.implode()))
-    return chosen, LeftOut(clients=len(alerted), events=early.height - chosen.height)
+def _verdicts(options: TrainSettings) -> tuple[str, ...]:
+    """What has to be known of events to tell whom to leave out."""
+    if not options.exclude_alerted:
+        return ()
+    return ("labels.truth", ALERTED, *(() if options.exclude_up_to is None else SEVERITIES))
 
 
 @contextlib.contextmanager

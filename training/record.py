@@ -112,6 +112,7 @@ def training_run(
             "train.parameters": json.dumps(options.parameters.get(card.algorithm, {}), sort_keys=True),
             "train.sample": prepared.options.sample,
             "train.exclude_alerted": options.exclude_alerted,
+            **({} if options.exclude_up_to is None else {"train.exclude_up_to": options.exclude_up_to}),
             "features.digest": card.feature_digest,
             "features.names": ", ".join(card.feature_names),
             "features.baseline": card.baseline_digest,

@@ -24,6 +24,11 @@ from training.prepare import Prepared, Progress, work_on
 from training.record import CAUTION_TAG
 from training.served import version_model
 
+_REPEATED = (
+    "algorithm", "budget", "fit_share", "seed", "features", "sample", "exclude_alerted", "exclude_up_to",
+)  # fmt: skip
+"""The settings that a run's parameters tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Original:
@@ -92,11 +97,7 @@ def _options(base: TrainSettings, record: RunRecord) -> TrainSettings:
             expected=f"digest {feature_digest()[:12]}, of the features of this version of oddlog",
             mend="run the version of oddlog that its card names",
         )
-    told = {
-        name: parameters[f"train.{name}"]
-        for name in ("algorithm", "budget", "fit_share", "seed", "features", "sample", "exclude_alerted")
-        if f"train.{name}" in parameters
-    }
+    told = {name: parameters[f"train.{name}"] for name in _REPEATED if f"train.{name}" in parameters}
     chosen = json.loads(parameters.get("train.parameters", "{}"))
     try:
         return TrainSettings.model_validate(
