@@ -118,14 +118,21 @@ def dead_replay(
     json: Json = False,
 ) -> None:
     """Give dead letters to the parser again, under their own position: what parses now becomes a pending event."""
+    from oddlog.connectors.by_url import using_store
+    from oddlog.connectors.privacy_stamp import claim_store
     from oddlog.connectors.store import DeadQuery
+    from oddlog.events.privacy import reader_of
     from serving import dead
 
-    with _opened(config, store) as opened, err.status("replay") as status:
+    settings = settings_from(config, store=store)
+    reader = reader_of(settings.privacy)
+    with using_store(settings.store) as opened, err.status("replay") as status:
+        claim_store(opened, reader.stamp)
         result = dead.replay(
             opened,
             DeadQuery(kind=kind, ids=tuple(id) if id else None),
             dry_run=dry_run,
+            parser=reader.parse,
             progress=lambda done: status.update(f"{done.read:,} read"),
         )
     if json:

@@ -206,6 +206,7 @@ class Demo:
     def _enrich(self) -> Counts:
         """Run the consumer until everything that has arrived is stored."""
         from oddlog.connectors.by_url import open_source, using_store
+        from oddlog.events.privacy import reader_of
         from serving.enrich import Enricher
         from serving.scorers import open_scorer
 
@@ -214,7 +215,8 @@ class Demo:
             using_store(self._settings.store) as store,
             closing(open_scorer(self._settings)) as scorer,
         ):
-            return Enricher(self._settings.enrich, source, store, scorer).run(until_idle=2.0)
+            reader = reader_of(self._settings.privacy)
+            return Enricher(self._settings.enrich, source, store, scorer, reader=reader).run(until_idle=2.0)
 
     def _train(self, store: Store, registry: Registry) -> list[dict[str, Any]]:
         """One run of each algorithm, on one pull of the events."""

@@ -57,15 +57,19 @@ def enrich(
     )  # fmt: skip
     start_logging(settings)
     from oddlog.connectors.by_url import open_source, open_store
+    from oddlog.events.privacy import reader_of
     from serving.enrich import Enricher
     from serving.scorers import open_scorer
 
+    reader = reader_of(settings.privacy)
     with _status(quiet=json or logs_are_json()) as show, _observer(settings.enrich) as observe:
         # The port answers before anything is opened: whoever probes it sees a consumer that starts.
         opened_store = open_store(settings.store)
         opened_source = open_source(settings.source)
         opened_scorer = open_scorer(settings)
-        enricher = Enricher(settings.enrich, opened_source, opened_store, opened_scorer, progress=show, observe=observe)
+        enricher = Enricher(
+            settings.enrich, opened_source, opened_store, opened_scorer, progress=show, observe=observe, reader=reader
+        )
 
         def stop(number: int, frame: FrameType | None) -> None:
             enricher.stop()

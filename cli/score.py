@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from training.filescore import Progress, ReadLog, ScoredLog
     from training.findings import Findings, OddClient, OddEvent
 
+
+log = logging.getLogger(__name__)
 
 CSV_ROWS = 10_000
 """Rows written at a time: whoever reads them may have seen enough."""
@@ -99,21 +102,29 @@ def _scored(
     if model is None:
         chosen = create(algorithm or "surprise").name  # a wrong name is told before a long file is read
         return score_by_itself(
-            _read(file, tell), algorithm=chosen, budget=parse_budget(settings.train.budget), seed=settings.train.seed,
-            progress=tell,
+            _read(settings, file, tell), algorithm=chosen, budget=parse_budget(settings.train.budget),
+            seed=settings.train.seed, progress=tell,
         )  # fmt: skip
     from oddlog.connectors.models import find_model
+    from oddlog.events.privacy import stamp_of
+    from oddlog.scoring.privacy import check_privacy
 
     found = find_model(settings.registry, model)
-    scored = score_by_model(_read(file, tell), found.model, name=found.name, threshold=found.threshold, progress=tell)
+    if (caution := check_privacy(found.model.card, stamp_of(settings.privacy))) is not None:
+        log.warning("%s", caution)
+    scored = score_by_model(
+        _read(settings, file, tell), found.model, name=found.name, threshold=found.threshold, progress=tell
+    )
     return scored if budget is None else with_threshold(scored, parse_budget(budget))
 
 
-def _read(file: str, tell: Progress) -> ReadLog:
+def _read(settings: Settings, file: str, tell: Progress) -> ReadLog:
+    from oddlog.events.privacy import reader_of
     from training.filescore import read_events
 
+    parser = reader_of(settings.privacy).parse
     with _opened(file) as (source, name, size):
-        return read_events(source, name=name, size=size, progress=tell)
+        return read_events(source, name=name, size=size, progress=tell, parser=parser)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from oddlog.connectors.models import FoundModel, find_model
 from oddlog.connectors.store import EventQuery
 from oddlog.errors import UsageError
 from oddlog.events.logstream import records_of
-from oddlog.events.parse import parse
+from oddlog.events.privacy import reader_of
 from oddlog.events.schema import FEATURE_PREFIX
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
@@ -67,10 +67,12 @@ def period(
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def read_log(path: str | Path) -> pl.DataFrame:
+def read_log(path: str | Path, *, settings: Settings | None = None) -> pl.DataFrame:
     """Events of a log file (plain, .gz, .zst) in its order; lines that are none are left out.
 
-    Raises OSError, and UsageError where nothing in it is an event."""
+    Read as the consumer would with these settings (default: those in force). Raises OSError, and UsageError where
+    nothing in it is an event."""
+    parse = reader_of((settings or load()).privacy).parse
     with Path(path).open("rb") as log:
         frames = [parse(records).events for records in records_of(log, name=str(path))]
     events = pl.concat(frames) if frames else pl.DataFrame()

@@ -144,7 +144,7 @@ def service_environment(settings: Settings, folder: Path, *, access_log: bool = 
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    for group_name in ("registry", "serve"):
+    for group_name in ("registry", "serve", "privacy"):
         for field, value in getattr(settings, group_name):
             if value is not None:
                 environment[f"ODDLOG_{group_name.upper()}__{field.upper()}"] = _text(value)

@@ -131,7 +131,7 @@ def replay(
         parsed = parser(records_of(frame))
         result.read += frame.height
         result.parsed += parsed.events.height
-        for kind, count in parsed.dead["kind"].value_counts().iter_rows():
+        for kind, count in _kinds_now(frame, parsed).value_counts().iter_rows():
             result.still_dead[kind] = result.still_dead.get(kind, 0) + count
         if parsed.events.height:
             _bury(store, parsed.events, result)
@@ -140,6 +140,13 @@ def replay(
     if not dry_run:
         store.refresh()
     return result
+
+
+def _kinds_now(letters: pl.DataFrame, parsed: Parsed) -> pl.Series:
+    """What the parser calls those that are no event now; `withheld` where the bytes were not kept, for privacy."""
+    withheld = letters.filter((pl.col("original").bin.size() == 0) & (pl.col("kind") != "empty"))["_id"]
+    now = pl.when(pl.col("_id").is_in(withheld.implode())).then(pl.lit("withheld")).otherwise("kind")
+    return parsed.dead.select(now.alias("kind")).to_series()
 
 
 def _bury(store: Store, events: pl.DataFrame, result: ReplayResult) -> None:

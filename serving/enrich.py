@@ -21,10 +21,11 @@ from functools import partial
 
 import polars as pl
 
+from oddlog.connectors.privacy_stamp import claim_store
 from oddlog.connectors.source import Source
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import ScorerError, ScorerUnavailable, SourceEpochError, SourceError, StoreUnavailable
-from oddlog.events.parse import parse
+from oddlog.events.privacy import Reader
 from oddlog.events.record import Partition, Records
 from oddlog.scoring.scorer import Scorer
 from oddlog.settings import EnrichSettings
@@ -80,7 +81,9 @@ class Enricher:
         *,
         progress: Callable[[Counts], None] | None = None,
         observe: ConsumerObserver | None = None,
+        reader: Reader | None = None,
     ) -> None:
+        """`reader`: how records are read; default: plainly."""
         self.counts = Counts()
         self.lane: Lane | None = None
         self._settings = settings
@@ -89,10 +92,11 @@ class Enricher:
         self._scorer = scorer
         self._progress = progress or (lambda counts: None)
         self._observe = observe or ConsumerObserver()
+        self._reader = reader or Reader()
         self._stop = threading.Event()
         self._writer = BatchWriter(store, settings, self._stop, self._observe)
         self._patiently = Patience(source, self._stop, self._observe)
-        self._shadow = Shadow(settings, source, store, scorer, self._observe)
+        self._shadow = Shadow(settings, source, store, scorer, self._observe, parser=self._reader.parse)
         self._hush = HushFollower(store, settings.marks_seconds)
         self._in_flight: deque[tuple[Batch, Future[Written]]] = deque()
         """Batches that are being written, the oldest first: `settings.in_flight` of them at most."""
@@ -113,9 +117,11 @@ class Enricher:
     def run(self, *, until_idle: float | None = None) -> Counts:
         """Set the store up, then consume until stopped, or until the source was empty for `until_idle` seconds.
 
-        Raises SourceEpochError, SourceError, StoreRefused and StoreError; what is retried never raises."""
+        Raises SourceEpochError, SourceError, StoreRefused, StoreError; UsageError where the store has another
+        privacy; what is retried never raises."""
         try:
             self._patiently(self._store.setup)
+            self._patiently(lambda: claim_store(self._store, self._reader.stamp))
             self._patiently(self._hush.look)
             self._hush.start()
             self._shadow.start()
@@ -233,7 +239,12 @@ class Enricher:
         The challenger's is warm already where it knew every client."""
         lane = self._shadow.take(version, self._computed)
         if lane is None:
-            lane = Lane(version, self._scorer.baseline(version), max_clients=self._settings.max_clients)
+            lane = Lane(
+                version,
+                self._scorer.baseline(version),
+                max_clients=self._settings.max_clients,
+                parser=self._reader.parse,
+            )
             for partition in self._computed:
                 self._restore(lane, partition)
         log.info("lane of model version %s is warm (before: %s)", version, self.lane.version if self.lane else "none")
@@ -249,13 +260,13 @@ class Enricher:
     def _prepare(self, records: Records) -> Batch:
         """Parse, compute, score; memory stands at the end of `records` afterwards."""
         with self._observe.stage("parse"):
-            parsed = parse(records)
+            parsed = self._reader.parse(records)
         if self._unproved:
             prove_epoch(parsed.events, self._unproved, self._store, self._patiently)
         events, champion = self._enrich(parsed.events)
         shadow = self._shadow.compute(parsed.events)
         self._computed.update(records.next_offset)
-        batch = Batch(records, events, parsed.dead, shadow=shadow)
+        batch = Batch(self._reader.kept(records), events, parsed.dead, shadow=shadow)
         if self.lane is not None and time.monotonic() - self._snapshot_at >= self._settings.snapshot_seconds:
             self._snapshot_at = time.monotonic()
             batch.snapshots = self._snapshots(self._computed)

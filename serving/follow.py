@@ -17,7 +17,9 @@ import numpy as np
 
 from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, Registry
 from oddlog.errors import ArtifactError, OddlogError, RegistryError
+from oddlog.events.privacy import PrivacyStamp
 from oddlog.scoring.model import Model
+from oddlog.scoring.privacy import check_privacy
 from oddlog.scoring.shelf import Held, ModelShelf
 from oddlog.settings import RegistrySettings
 from serving.artifact_cache import ArtifactCache, key_of
@@ -88,14 +90,17 @@ class AliasFollower:
         shelf: ModelShelf,
         registry: Callable[[], Registry],
         observer: Observer | None = None,
+        privacy: PrivacyStamp | None = None,
     ) -> None:
-        """`registry` opens it; called in `look`, so that a slow one delays nobody."""
+        """`registry` opens it; called in `look`, so that a slow one delays nobody. `privacy`: under which the events
+        are made that are scored; a model of events that differ in features for it is refused."""
         self.view = View()
         self._shelf = shelf
         self._open = registry
         self._registry: Registry | None = None
         self._cache = ArtifactCache(settings)
         self._observer = observer or Observer()
+        self._privacy = privacy
         self._looking = threading.Lock()
         self._changing = threading.Lock()
         self._settled = False
@@ -150,7 +155,7 @@ class AliasFollower:
             if cached.version in models:
                 continue
             try:
-                models[cached.version] = _warm(self._cache.load_cached(cached))
+                models[cached.version] = self._ready(cached.version, self._cache.load_cached(cached))
             except ArtifactError as error:
                 log.warning("cached %s (version %s) is not usable: %s", role, cached.version, error.found)
         champion = note.roles[CHAMPION].version
@@ -264,10 +269,16 @@ class AliasFollower:
                 self._shelf.hold(found.version, held.model, found.threshold)
                 log.info("version %s has threshold %s now", found.version, found.threshold.version)
             return
-        model = _warm(self._cache.load(found, self._opened().download))
+        model = self._ready(found.version, self._cache.load(found, self._opened().download))
         self._shelf.hold(found.version, model, found.threshold)
         self._loaded[found.version] = key
         self._named_at[found.version] = time.monotonic()
+
+    def _ready(self, version: str, model: Model) -> Model:
+        """The model, fit for the events that are scored here, and warm. Raises ArtifactError."""
+        if (caution := check_privacy(model.card, self._privacy)) is not None:
+            log.warning("version %s: %s", version, caution)
+        return _warm(model)
 
     def _make_champion(self, champion: ModelVersion) -> None:
         with self._changing:

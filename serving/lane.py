@@ -17,6 +17,7 @@ import polars as pl
 from oddlog.connectors.source import Source
 from oddlog.connectors.store import Store
 from oddlog.events.parse import parse
+from oddlog.events.privacy import Parser
 from oddlog.events.record import Partition
 from oddlog.features.baseline import Baseline
 from oddlog.features.clients import MAX_CLIENTS
@@ -37,10 +38,19 @@ class Lane:
 
     names: ClassVar[list[str]] = list(FEATURE_NAMES)
 
-    def __init__(self, version: str, baseline: Baseline, *, share: float = 1.0, max_clients: int = MAX_CLIENTS) -> None:
+    def __init__(
+        self,
+        version: str,
+        baseline: Baseline,
+        *,
+        share: float = 1.0,
+        max_clients: int = MAX_CLIENTS,
+        parser: Parser = parse,
+    ) -> None:
         self.version = version
         self.baseline = baseline
         self.share = share
+        self._parse = parser
         self._computer = FeatureComputer(baseline, max_clients=max_clients)
 
     def sampled(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -89,7 +99,7 @@ class Lane:
         if start >= until_offset:
             return
         for records in source.replay(partition, until_offset, from_offset=start):
-            events = parse(records).events
+            events = self._parse(records).events
             self._computer.compute(self.sampled(events))
             yield events.height
 

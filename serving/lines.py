@@ -7,6 +7,7 @@ from typing import Any
 from oddlog.errors import ScorerError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
+from oddlog.events.privacy import without_queries
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.scoring.local import score_with
@@ -34,9 +35,12 @@ def score_lines(
 
     Client state begins empty and ends with the request: only what a client did in these lines counts. So a line
     alone scores lower than the same line in the stream, where the client's last day is known.
+    Nothing is stored: the answer names client and request as they came.
     """
     parsed = parse(records_from_lines(lines))
-    features = FeatureComputer(held.model.baseline).compute(parsed.events)
+    privacy = held.model.card.privacy
+    known = without_queries(parsed.events) if privacy is not None and privacy.queries else parsed.events
+    features = FeatureComputer(held.model.baseline).compute(known)
     scores = score_with(held, champion, model_name, features, list(FEATURE_NAMES))
     if reasons_for_all:
         scores = with_reasons(scores, held, features)

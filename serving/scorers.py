@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from oddlog.connectors.by_url import open_registry
 from oddlog.errors import RegistryError, ScorerError, ScorerUnavailable, UsageError
+from oddlog.events.privacy import stamp_of
 from oddlog.scoring.local import LocalScorer
 from oddlog.scoring.scorer import Scorer
 from oddlog.scoring.shelf import ModelShelf
@@ -38,7 +39,12 @@ def open_scorer(settings: Settings) -> Scorer:
 def local_scorer(settings: Settings) -> LocalScorer:
     """A scorer in this process that follows the registry of `settings.registry` as the service does."""
     shelf = ModelShelf(settings.registry.model)
-    follower = AliasFollower(settings.registry, shelf, registry=lambda: open_registry(settings.registry))
+    follower = AliasFollower(
+        settings.registry,
+        shelf,
+        registry=lambda: open_registry(settings.registry),
+        privacy=stamp_of(settings.privacy),
+    )
 
     def refresh(version: str | None) -> None:
         if version is not None:

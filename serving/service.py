@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from oddlog.connectors.by_url import open_registry
 from oddlog.errors import UsageError
+from oddlog.events.privacy import PrivacyStamp, stamp_of
 from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import Settings, load
 from serving.api import make_app
@@ -33,14 +34,15 @@ with contextlib.suppress(ImportError, AttributeError):
     usage_stats.do_not_track.cache_clear()
 
 
-def _settings() -> Settings:
+def _settings() -> tuple[Settings, PrivacyStamp | None]:
     try:
-        return load()
+        settings = load()
+        return settings, stamp_of(settings.privacy)
     except UsageError as error:
         raise BentoMLConfigException(str(error)) from None
 
 
-SETTINGS = _settings()
+SETTINGS, PRIVACY = _settings()
 
 app = make_app(keyed=SETTINGS.serve.api_key is not None)
 
@@ -61,7 +63,11 @@ class OddlogScorer:
         metrics = service_metrics()
         shelf = ModelShelf(SETTINGS.registry.model)
         follower = AliasFollower(
-            SETTINGS.registry, shelf, registry=lambda: open_registry(SETTINGS.registry), observer=metrics
+            SETTINGS.registry,
+            shelf,
+            registry=lambda: open_registry(SETTINGS.registry),
+            observer=metrics,
+            privacy=PRIVACY,
         )
         self.backend = Backend(SETTINGS.serve, shelf, follower, metrics)
         app.state.backend = self.backend

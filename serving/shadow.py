@@ -21,6 +21,8 @@ import polars as pl
 from oddlog.connectors.source import Source
 from oddlog.connectors.store import Store
 from oddlog.errors import OddlogError
+from oddlog.events.parse import parse
+from oddlog.events.privacy import Parser
 from oddlog.events.record import Partition
 from oddlog.events.schema import BESIDE_SCHEMA
 from oddlog.features.baseline import Baseline
@@ -61,7 +63,14 @@ class Shadow:
     """The challenger's lane of one consumer. Every method is for the consumer's thread, but `look` and what scores."""
 
     def __init__(
-        self, settings: EnrichSettings, source: Source, store: Store, scorer: Scorer, observe: ConsumerObserver
+        self,
+        settings: EnrichSettings,
+        source: Source,
+        store: Store,
+        scorer: Scorer,
+        observe: ConsumerObserver,
+        *,
+        parser: Parser = parse,
     ) -> None:
         self.scored = 0
         self.dropped = 0
@@ -71,6 +80,7 @@ class Shadow:
         self._store = store
         self._scorer = scorer
         self._observe = observe
+        self._parse = parser
         self._lane: Lane | None = None
         self._warm: set[Partition] = set()
         self._warming: dict[Partition, _Warming] = {}
@@ -110,7 +120,9 @@ class Shadow:
             return
         if self._lane is None or self._lane.version != wanted.version:
             self._let_go()
-            self._lane = Lane(wanted.version, wanted.baseline, share=self._share, max_clients=self._max_clients)
+            self._lane = Lane(
+                wanted.version, wanted.baseline, share=self._share, max_clients=self._max_clients, parser=self._parse
+            )
         try:
             self._warm_up(self._lane, stands)
         except OddlogError as error:

@@ -44,6 +44,7 @@ def describe(
         f"| period | {data.since:%Y-%m-%d %H:%M} to {data.until:%Y-%m-%d %H:%M} UTC |",
         f"| fitted before | {data.fit_until:%Y-%m-%d %H:%M} UTC; later events calibrate and evaluate |",
         f"| source | {data.source} |",
+        *([] if card.privacy is None else [f"| privacy | {card.privacy} |"]),
         *([] if sampling is None else [f"| sample | {sampling} |"]),
         *(
             []

@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from oddlog.connectors.store import EventQuery
 from oddlog.errors import UsageError
+from oddlog.events.privacy import PrivacyStamp
 from oddlog.events.schema import FEATURE_PREFIX, POSITION_ORDER
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.settings import without_credentials
@@ -122,15 +123,18 @@ class Dataset:
     since: dt.datetime
     until: dt.datetime
     """First and last event's time."""
+    privacy: PrivacyStamp | None = None
+    """Under which the events were made; None: as they came."""
 
     @classmethod
-    def of(cls, snapshot: Path, *, digest: str, source: str) -> Self:
+    def of(cls, snapshot: Path, *, digest: str, source: str, privacy: PrivacyStamp | None = None) -> Self:
         """What lies in `snapshot`, one event at least, whose digest is known."""
         time, client = pl.col("@timestamp"), pl.col("source.address")
         lazy = pl.scan_parquet(snapshot)
         ends = lazy.select(time.min().alias("first"), time.max().alias("last"), client.n_unique(), pl.len()).collect()
         first, last, clients, rows = ends.row(0)
-        return cls(snapshot, digest, source, tuple(lazy.collect_schema().names()), rows, clients, first, last)
+        columns = tuple(lazy.collect_schema().names())
+        return cls(snapshot, digest, source, columns, rows, clients, first, last, privacy)
 
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
         """Frames of at most `rows` events, in record order; one of them in memory at a time."""
@@ -151,7 +155,10 @@ class Dataset:
             raise UsageError(f"no event before {moment:%Y-%m-%d %H:%M:%S} UTC", expected="at least one")
         snapshot = beside.rename(folder / f"{whole.hex()}.parquet")
         return Dataset.of(
-            snapshot, digest=whole.hex(), source=f"{self.source}, those before {moment:%Y-%m-%d %H:%M:%S}"
+            snapshot,
+            digest=whole.hex(),
+            source=f"{self.source}, those before {moment:%Y-%m-%d %H:%M:%S}",
+            privacy=self.privacy,
         )
 
     def events(

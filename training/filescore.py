@@ -18,6 +18,7 @@ from oddlog.detectors.novelty import Novelty
 from oddlog.errors import UsageError
 from oddlog.events.logstream import records_of
 from oddlog.events.parse import parse
+from oddlog.events.privacy import Parser
 from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.features.compute import FeatureComputer, FitData, fit_features
 from oddlog.features.declaration import FEATURE_NAMES
@@ -102,7 +103,14 @@ class ScoredLog:
         return explain(chosen, self.source.contributions(chosen), FEATURE_NAMES, self.typical)
 
 
-def read_events(source: BinaryIO, *, name: str, size: int | None = None, progress: Progress | None = None) -> ReadLog:
+def read_events(
+    source: BinaryIO,
+    *,
+    name: str,
+    size: int | None = None,
+    progress: Progress | None = None,
+    parser: Parser = parse,
+) -> ReadLog:
     """Parse a log, plain or packed, a batch at a time. `size`: its bytes, where they are known.
 
     Raises UsageError where it cannot be unpacked, is empty, or holds no event.
@@ -116,7 +124,7 @@ def read_events(source: BinaryIO, *, name: str, size: int | None = None, progres
         tell(f"reading {name}", min(done / size, 1.0) if size else None)
 
     for records in records_of(source, name=name, read=told):
-        parsed = parse(records)
+        parsed = parser(records)
         lines += len(records)
         unread += parsed.dead.height
         if first is None and parsed.dead.height:

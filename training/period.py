@@ -154,6 +154,7 @@ def _judge(
             for batch in dataset.batches(FEATURE_COLUMNS, rows=BATCH_ROWS)
         ),
         seed=settings.train.seed,
+        privacy=model.card.privacy,
     )  # fmt: skip
     mixed_features = planted.features(model.baseline)
     mixed_scores = model.score(mixed_features)

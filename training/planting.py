@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from oddlog.events.privacy import PrivacyStamp, without_queries
 from oddlog.events.schema import EVENT_SCHEMA
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
@@ -45,24 +46,34 @@ class PlantedEvents:
         return computer.compute(self.events)
 
 
-def plant_scenarios(events: pl.DataFrame, *, since: dt.datetime, seed: int) -> PlantedEvents:
+def plant_scenarios(
+    events: pl.DataFrame, *, since: dt.datetime, seed: int, privacy: PrivacyStamp | None = None
+) -> PlantedEvents:  # fmt: skip
     """Plant every scenario among the events from `since` on; the earlier ones are their lead-in.
 
     `events` are in record order and have the columns of training/dataset.py. The same events, moment and seed give
-    the same attacks. Raises UsageError where no event is left.
+    the same attacks; `privacy`: under which the events were made. Raises UsageError where no event is left.
     """
     early = events["@timestamp"] < since
     lead_in = events.filter(early)
-    return plant_among(events.filter(~early), lead_in=lambda: lead_in.iter_slices(BATCH_ROWS), seed=seed)
+    return plant_among(
+        events.filter(~early), lead_in=lambda: lead_in.iter_slices(BATCH_ROWS), seed=seed, privacy=privacy
+    )
 
 
 def plant_among(
-    own: pl.DataFrame, *, lead_in: Callable[[], Iterable[pl.DataFrame]], seed: int
+    own: pl.DataFrame,
+    *,
+    lead_in: Callable[[], Iterable[pl.DataFrame]],
+    seed: int,
+    privacy: PrivacyStamp | None = None,
 ) -> PlantedEvents:  # fmt: skip
     """`plant_scenarios` for events whose lead-in is read again whenever it is needed."""
     missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in EVENT_SCHEMA.items() if name not in own.columns]
     instances = min(MOST_INSTANCES, max(1, own.height // ROWS_PER_INSTANCE))
     planted = plant(own.with_columns(missing).select(list(EVENT_SCHEMA)), seed=seed, instances=instances)
+    if privacy is not None and privacy.queries:  # an attack's query would be rare among URLs that have none
+        planted = without_queries(planted)
     mixed = pl.concat([own, planted.select(own.columns)]).sort("@timestamp", maintain_order=True)
     marks = planted_of(mixed["_id"])
     return PlantedEvents(lead_in=lead_in, events=mixed, scenario=marks["scenario"], instance=marks["instance"])

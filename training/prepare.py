@@ -7,7 +7,7 @@ import datetime as dt
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.connectors.by_url import open_registry, using_store
+from oddlog.connectors.privacy_stamp import stored_stamp
 from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
 from oddlog.features.baseline import Baseline
@@ -126,6 +127,7 @@ def prepare(
                 marks=read_marks(opened),
                 progress=progress,
             )
+            dataset = replace(dataset, privacy=stored_stamp(opened))
         options = options.model_copy(update={"sample": selection.sample})
         yield work_on(dataset, options, baseline=baseline, cautions=limited, seconds=seconds, progress=progress)
 
@@ -170,6 +172,7 @@ def work_on(
                 batch.filter(pl.col("@timestamp") < split.boundary) for batch in dataset.batches(FEATURE_COLUMNS)
             ),
             seed=options.seed,
+            privacy=dataset.privacy,
         )
         features = planted.features(fitted.baseline)
     return Prepared(

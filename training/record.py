@@ -25,6 +25,9 @@ from training.evaluate import ATTACK, UNKNOWN, Labelled, Planted, Quality, quali
 from training.fit import GraphCheck
 from training.prepare import Prepared
 
+PRIVACY = "data.privacy"
+"""The parameter of a run that tells under which privacy its events were made, where they were."""
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -104,6 +107,7 @@ def training_run(
             "data.since": data.since.isoformat(),
             "data.fit_until": data.fit_until.isoformat(),
             "data.until": data.until.isoformat(),
+            **({} if card.privacy is None else {PRIVACY: card.privacy.model_dump_json()}),
             "train.algorithm": card.algorithm,
             "train.fit_share": options.fit_share,
             "train.budget": options.budget,

@@ -15,13 +15,14 @@ from oddlog.connectors.by_url import open_registry
 from oddlog.connectors.mlflow_training import RunRecord, fetch_artifact, run_record
 from oddlog.connectors.registry import Registry
 from oddlog.errors import ArtifactError, UsageError
+from oddlog.events.privacy import PrivacyStamp
 from oddlog.features.baseline import Baseline
 from oddlog.features.declaration import feature_digest
 from oddlog.settings import Settings, TrainSettings
 from training.checks import Caution
 from training.dataset import Dataset, RowDigest, batches_of
 from training.prepare import Prepared, Progress, work_on
-from training.record import CAUTION_TAG
+from training.record import CAUTION_TAG, PRIVACY
 from training.served import version_model
 
 _REPEATED = (
@@ -74,7 +75,13 @@ def prepare_again(
             )
         if (found := _digest(snapshot)) != digest:
             raise ArtifactError(f"the snapshot of run {run_id} has the digest {found}", expected=digest)
-        dataset = Dataset.of(snapshot, digest=digest, source=record.parameters["data.source"])
+        privacy = record.parameters.get(PRIVACY)
+        dataset = Dataset.of(
+            snapshot,
+            digest=digest,
+            source=record.parameters["data.source"],
+            privacy=None if privacy is None else PrivacyStamp.model_validate_json(privacy),
+        )
         baseline = None
         if options.features == "stored":
             baseline = _baseline_of(registry or open_registry(settings.registry), run_id)

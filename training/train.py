@@ -127,6 +127,7 @@ def train_prepared(
                 seed=options.seed,
                 created_at=started_at,
                 novelty=second,
+                privacy=prepared.dataset.privacy,
             )
             model = Model.load(artifact)
             rows = np.concatenate([features, prepared.planted_features])

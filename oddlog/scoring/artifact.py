@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from oddlog.detectors.detector import Detector
     from oddlog.detectors.novelty import Novelty
+    from oddlog.events.privacy import PrivacyStamp
     from oddlog.features.baseline import Baseline
 
 MODEL, CONTRIBUTIONS, NOVELTY = "model.onnx", "contributions.onnx", "novelty.onnx"
@@ -73,12 +74,13 @@ def write_artifact(
     seed: int,
     created_at: dt.datetime,
     novelty: NoveltyPart | None = None,
+    privacy: PrivacyStamp | None = None,
 ) -> Card:
     """Write the whole folder beside `folder`, then rename it there, so that no half artifact is ever seen.
 
     `typical` is the median of every feature, in the order of the declaration; `reference` comes from
     `make_reference`, `golden` from `make_golden`. Without `novelty` the artifact has format 1. An artifact that is
-    there already is replaced.
+    there already is replaced. `privacy`: under which the events were made.
     """
     from oddlog.features.declaration import FEATURE_NAMES, feature_digest
 
@@ -110,6 +112,7 @@ def write_artifact(
             "threshold": threshold,
             "golden": golden,
             "novelty": None if novelty is None else _novelty_card(novelty, golden),
+            "privacy": privacy,
             "oddlog_version": _oddlog_version(),
             "created_at": created_at,
             "model_digest": "",

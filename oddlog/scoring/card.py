@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from oddlog.events.privacy import PrivacyStamp
+
 Algorithm = Literal["iforest", "autoencoder", "surprise"]
 
 
@@ -112,6 +114,8 @@ class Card(_Frozen):
     threshold: Threshold
     golden: Golden
     novelty: NoveltyCard | None = None
+    privacy: PrivacyStamp | None = None
+    """Under which the events were made; None: as they came."""
     oddlog_version: str
     created_at: dt.datetime
     model_digest: str
@@ -127,4 +131,5 @@ class Card(_Frozen):
     def unknown_to_format(self) -> dict[str, Any]:
         """What a card of this format has no field for, as pydantic's `exclude`: its text, and so its digest, are those
         of the oddlog that wrote it."""
-        return {"novelty": True, "threshold": {"novelty"}} if self.format == 1 else {}
+        unknown: dict[str, Any] = {"novelty": True, "threshold": {"novelty"}} if self.format == 1 else {}
+        return unknown if self.privacy is not None else {**unknown, "privacy": True}
