@@ -235,12 +235,12 @@ class Demo:
     def _promote(self, store: Store, registry: Registry) -> dict[str, Any]:
         """Ask the gates. Where they say no to all, the story goes on with the best candidate, and says so."""
         from oddlog.connectors.registry import CHAMPION
-        from training.promote import no_candidate_passed, promote
+        from training.promote import promote, refusal
 
         outcome = promote(self._settings, store=store, registry=registry)
-        refusal = None
+        refused = None
         if outcome.promoted is None:
-            refusal = no_candidate_passed(outcome).found
+            refused = refusal(self._settings, outcome).found
             registry.set_alias(CHAMPION, outcome.judged[0].version.version)
         champion = registry.by_alias(CHAMPION)
         assert champion is not None
@@ -248,7 +248,7 @@ class Demo:
             "version": champion.version,
             "algorithm": champion.algorithm,
             "report": _relative(outcome.report),
-            "refused_by_gates": refusal,
+            "refused_by_gates": refused,
         }
 
     def _serve(self) -> None:

@@ -12,7 +12,7 @@ from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
 
 if TYPE_CHECKING:
-    from training.promote import Promotion
+    from training.promotion_report import Promotion
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +29,14 @@ def promote(
                      metavar="VERSION", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and report; change nothing.")] = False,
+    require_approval: Annotated[
+        bool | None,
+        typer.Option("--require-approval/--no-require-approval", show_default=False,
+                     help="Promote only what the tag approved_by in MLflow approves. Beats promote.require_approval."),
+    ] = None,
+    if_any: Annotated[
+        bool, typer.Option("--if-any", help="Done, exit 0, where there is no candidate: for runs by the clock.")
+    ] = False,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file with the gates. Beats promote.gates.", show_default=False)
     ] = None,
@@ -39,19 +47,29 @@ def promote(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Judge the candidates; the best that passes every gate becomes champion. Exit 1 where none does."""
-    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), promote={"gates": gates})
+    chosen = {"gates": gates, "require_approval": require_approval}
+    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json), promote=chosen)
     start_logging(settings)
     with stages(quiet=json) as tell:
-        from training.promote import no_candidate_passed
+        from training.promote import NoCandidate, refusal
         from training.promote import promote as run
 
-        promotion = run(settings, candidate=candidate, dry_run=dry_run, progress=tell)
+        try:
+            promotion = run(settings, candidate=candidate, dry_run=dry_run, progress=tell)
+        except NoCandidate as none:
+            if not if_any:
+                raise
+            if json:
+                emit_json({"outcome": none.found, "promoted": None, "judged": []})
+            else:
+                out.print(none.found, highlight=False, soft_wrap=True)
+            return
     if json:
-        emit_json(_document(promotion))
+        _emit(promotion)
     else:
         _tell(promotion)
     if promotion.promoted is None:
-        raise no_candidate_passed(promotion)
+        raise refusal(settings, promotion)
 
 
 @verb
@@ -69,43 +87,30 @@ def rollback(config: Config = None, store: StoreUrl = None, registry: RegistryUr
         out.print(f"version {done.champion} is champion again; version {done.previous} is `previous`", highlight=False)
 
 
-def _document(promotion: Promotion) -> dict[str, object]:
-    from dataclasses import asdict
+def _emit(promotion: Promotion) -> None:
+    from training.promotion_report import as_document
 
-    return {
-        "promoted": promotion.promoted,
-        "replaced": promotion.replaced,
-        "dry_run": promotion.dry_run,
-        "report": str(promotion.report),
-        "judged": [
-            {
-                "version": one.version.version,
-                "algorithm": one.version.algorithm,
-                "passed": one.passed,
-                "evidence": asdict(one.evidence),
-                "verdicts": [asdict(verdict) for verdict in one.verdicts],
-            }
-            for one in promotion.judged
-        ],
-    }
+    emit_json({**as_document(promotion), "report": str(promotion.report), "evidence": str(promotion.evidence)})
 
 
 def _tell(promotion: Promotion) -> None:
-    from training.verdicts import headline
+    from training.promotion_report import headline
 
     for one in promotion.judged:
         name = f"version {one.version.version}, {one.version.algorithm}"
         if one.verdicts:
+            failed = any(verdict.outcome == "fail" for verdict in one.verdicts)
             show_table(
-                name,
-                ["gate", "verdict", "found", "asked for"],
-                [(v.gate, v.outcome, v.figure, v.limit) for v in one.verdicts],
+                f"{one.rank}. {name}" + (f", approved by {one.approved_by}" if one.approved_by else ""),
+                ["gate", "verdict", "found", "asked for", *(["why it is asked"] if failed else [])],
+                [
+                    (v.gate, v.outcome, v.figure, v.limit, *([v.why if v.outcome == "fail" else ""] if failed else []))
+                    for v in one.verdicts
+                ],
             )
         else:
             quality = one.evidence.average_precision
             figure = "" if quality is None else f" (average precision {quality:.3f})"
-            out.print(f"{name}: not asked, a better one passed{figure}", highlight=False)
-    out.print(
-        headline(promotion.promoted, promotion.replaced, dry_run=promotion.dry_run), style="bold", highlight=False
-    )
+            out.print(f"{one.rank}. {name}: not asked, a better one passed{figure}", highlight=False)
+    out.print(headline(promotion), style="bold", highlight=False)
     err.print(f"report: {promotion.report}", highlight=False, soft_wrap=True)

@@ -120,7 +120,9 @@ class PromoteSettings(Group):
     lock_seconds: float = Field(default=900.0, gt=0)
     """A promotion that died gives way after this long."""
     reports: Path = Path("mlruns/promotions")
-    """Where the Markdown report of every promotion is written."""
+    """Where the report of every promotion is written, Markdown and JSON."""
+    require_approval: bool = False
+    """Whether a version becomes champion only once its tag `approved_by` in MLflow names a person."""
 
 
 class DriftSettings(Group):

@@ -1,36 +1,78 @@
-"""The gates between a candidate and promotion: how `gates.toml` declares them, and what each says of the evidence.
+"""The gates between a candidate and promotion, as `gates.toml` declares them: which there are, their fields, and why.
 
-The evidence is measured in `judge.py`; what follows from the verdicts is in `promote.py`.
+What each says of the evidence is in `verdicts.py`; the evidence is measured in `judge.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from oddlog.declared import read_declared
-
-Outcome = Literal["pass", "fail", "skipped"]
-Basis = Literal["labels", "planted"]
 
 
 class _Gate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class DataGate(_Gate):
+    """A figure over few events is luck."""
+
+    min_events: int = Field(ge=1)
+    """Fewest events in the judged period."""
+    min_hours: float = Field(default=0.0, ge=0)
+    """Shortest judged period, first to last event."""
+    min_clients: int = Field(default=0, ge=0)
+    """Fewest clients in it: what one client does, it does alike."""
+
+
+class SchemaGate(_Gate):
+    """Serving would compute other numbers than it was trained on."""
+
+
+class GraphGate(_Gate):
+    """What is served must be what was trained."""
+
+    max_difference: float = Field(ge=0)
+    """Largest difference between a score of the compiled graph and the reference's, over all evaluated rows."""
+
+
+class GoldenGate(_Gate):
+    """A damaged artifact, or another onnxruntime, would score otherwise than the model that was evaluated."""
+
+    max_difference: float = Field(ge=0)
+    """Largest difference of a golden vector's score."""
+
+
 class QualityGate(_Gate):
-    """It must find attacks at all."""
+    """It must put attacks before what is usual."""
 
     min_average_precision: float = Field(ge=0, le=1)
-    """Least average precision: on labels where there are, else on planted attacks."""
+    """Least average precision: on labels and marks where there are enough, else on planted attacks."""
+
+
+class ScenariosGate(_Gate):
+    """Labels know the attacks of the past; planted ones of every known kind show what it is blind to."""
+
+    min_detected: float = Field(ge=0, le=1)
+    """Least share of the planted instances with at least one anomaly, at the threshold in force."""
+
+
+class MarksGate(_Gate):
+    """People have said of these events what they are: they need not say it again of the next model."""
+
+    max_false_alarms: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of the events marked as false alarm or expected that it may flag; where the champion flags more of
+    them, that."""
+    min_true_anomalies: float = Field(default=0.5, ge=0, le=1)
+    """Smallest share of the events marked as true anomaly that it must flag; where the champion flags fewer, that."""
+    min_marked: int = Field(default=5, ge=1)
+    """With fewer marked events of a kind, that kind is not asked about."""
 
 
 class NotWorseGate(_Gate):
-    """It must not be worse than the champion, on the same later events."""
+    """Whoever relies on the champion must not lose by the change."""
 
     margin: float = Field(ge=0, le=1)
     """How much less average precision than the champion's is still taken as equal."""
@@ -43,31 +85,51 @@ class AlertRateGate(_Gate):
     """Most alerts a day, in multiples of the budget that its threshold was made for."""
 
 
-class GraphGate(_Gate):
-    """What is served must be what was trained."""
+class AgreementGate(_Gate):
+    """A model that orders clients wholly otherwise than the champion has lost something, whatever its average says."""
 
-    max_difference: float = Field(ge=0)
-    """Largest difference between a score of the compiled graph and the reference's, over all evaluated rows."""
-
-
-class SchemaGate(_Gate):
-    """It must have been made for the features that serving computes."""
+    min_correlation: float = Field(ge=-1, le=1)
+    """Least rank correlation (Spearman) with the champion, over client-hours by their highest score."""
 
 
-class GoldenGate(_Gate):
-    """The downloaded artifact must give, here, the scores that it gave where it was made."""
+class ShadowGate(_Gate):
+    """What it scored live as challenger must be what it scores here: else serving computes something else."""
 
-    max_difference: float = Field(ge=0)
-    """Largest difference of a golden vector's score."""
+    min_correlation: float = Field(ge=-1, le=1)
+    """Least rank correlation (Spearman) of the live scores with those computed here for the same events."""
+    min_events: int = Field(default=100, ge=2)
+    """With fewer live scores it is not asked."""
 
 
-class DataGate(_Gate):
-    """It must have been judged on enough events."""
+class LatencyGate(_Gate):
+    """A model that scores slower than events come holds up the stream."""
 
-    min_events: int = Field(ge=1)
-    """Fewest events in the judged period."""
-    min_hours: float = Field(default=0.0, ge=0)
-    """Shortest judged period, first to last event."""
+    max_one_row_ms: float = Field(gt=0)
+    """Longest median time of one event."""
+    max_batch_ms: float = Field(gt=0)
+    """Longest median time of 4,096 events at once."""
+
+
+class MemoryGate(_Gate):
+    """A service holds three models in every worker."""
+
+    max_growth_mb: float = Field(gt=0)
+    """Most resident memory that loading it and scoring with it may take."""
+
+
+class DriftGate(_Gate):
+    """A model of a site that has changed since alarms at what is usual by now."""
+
+    max_distance: float = Field(gt=0)
+    """Distance at which a feature counts as changed: normed Wasserstein, standard deviations of the reference."""
+    max_share: float = Field(gt=0, le=1)
+    """Share of the features at which the site counts as changed."""
+    errors: float = Field(default=2.0, ge=0)
+    """Standard errors that the distance is widened by: what so few clients differ by chance."""
+    min_events: int = Field(default=200, ge=2)
+    """With fewer events since its training it is not asked."""
+    min_clients: float = Field(default=5, ge=1)
+    """The same, with events worth fewer clients."""
 
 
 class Gates(_Gate):
@@ -82,75 +144,28 @@ class Gates(_Gate):
     golden: GoldenGate | None = None
     """Golden vectors reproduce."""
     quality: QualityGate | None = None
-    """Finds attacks."""
+    """Finds attacks, by labels and marks."""
+    scenarios: ScenariosGate | None = None
+    """Finds planted attacks."""
+    marks: MarksGate | None = None
+    """Agrees with people."""
     not_worse: NotWorseGate | None = None
     """Not worse than the champion."""
     alert_rate: AlertRateGate | None = None
     """Within the alert budget."""
+    agreement: AgreementGate | None = None
+    """Orders clients much as the champion does."""
+    shadow: ShadowGate | None = None
+    """Scores live as it does here."""
+    latency: LatencyGate | None = None
+    """Fast enough."""
+    memory: MemoryGate | None = None
+    """Small enough."""
+    drift: DriftGate | None = None
+    """Its site is still that site."""
 
 
 GATE_NAMES: tuple[str, ...] = tuple(field.alias or name for name, field in Gates.model_fields.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """The champion on the same later events, or why it could not be judged on them."""
-
-    version: str
-    average_precision: float | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was measured of a candidate."""
-
-    version: str
-    algorithm: str
-    events: int
-    """In the judged period: after the fitted ones of the candidate, and of the champion."""
-    hours: float
-    """From the first to the last of them."""
-    average_precision: float | None
-    """None where there was nothing to judge by."""
-    basis: Basis | None
-    """What the average precision was measured by."""
-    attacks: int
-    """Attack events that it is over."""
-    alerts_per_day: float | None
-    budget_per_day: float
-    graph_difference: float | None
-    """None where the run does not tell."""
-    golden_difference: float | None
-    feature_digest: str
-    serving_feature_digest: str
-    problem: str = ""
-    """Why the artifact could not be loaded; then most is None."""
-    champion: Rival | None = None
-    """None while nothing is promoted, or where the candidate is the champion."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one gate says."""
-
-    gate: str
-    outcome: Outcome
-    figure: str
-    """What was found."""
-    limit: str
-    """What the gate asks for."""
-    why: str
-    """Why the gate exists."""
-
-    @property
-    def text(self) -> str:
-        """In one line, as the version's tag has it.
-
-        >>> Verdict("data", "fail", "12 events", "at least 200", "why").text
-        'fail: 12 events (at least 200)'
-        """
-        return f"{self.outcome}: {self.figure} ({self.limit})"
 
 
 def load_gates(path: Path) -> Gates:
@@ -164,103 +179,3 @@ def load_gates(path: Path) -> Gates:
         mend="oddlog promote --gates FILE, or ODDLOG_PROMOTE__GATES; the project's own is gates.toml",
         page="docs/promotion.md",
     )
-
-
-def judge(gates: Gates, evidence: Evidence) -> list[Verdict]:
-    """What every declared gate says, in the order of `Gates`."""
-    verdicts: list[Verdict] = []
-    for field, name in zip(Gates.model_fields, GATE_NAMES, strict=True):
-        gate = getattr(gates, field)
-        if gate is None:
-            continue
-        outcome, figure, limit = _ASK[name](gate, evidence)
-        verdicts.append(Verdict(name, outcome, figure, limit, str(type(gate).__doc__)))
-    return verdicts
-
-
-def passed(verdicts: list[Verdict]) -> bool:
-    """Whether no gate says no."""
-    return all(verdict.outcome != "fail" for verdict in verdicts)
-
-
-Said = tuple[Outcome, str, str]
-
-
-def _data(gate: DataGate, evidence: Evidence) -> Said:
-    enough = evidence.events >= gate.min_events and evidence.hours >= gate.min_hours
-    limit = f"at least {gate.min_events:,} events" + (f" over {gate.min_hours:g} h" if gate.min_hours else "")
-    return _said(enough), f"{evidence.events:,} events over {evidence.hours:.1f} h", limit
-
-
-def _schema(gate: SchemaGate, evidence: Evidence) -> Said:
-    equal = evidence.feature_digest == evidence.serving_feature_digest
-    return (
-        _said(equal),
-        f"feature digest {evidence.feature_digest[:12] or 'unknown'}",
-        f"{evidence.serving_feature_digest[:12]}, of the features that serving computes",
-    )
-
-
-def _graph(gate: GraphGate, evidence: Evidence) -> Said:
-    return _difference(evidence.graph_difference, gate.max_difference, "the run did not log one", "over all rows")
-
-
-def _golden(gate: GoldenGate, evidence: Evidence) -> Said:
-    missing = evidence.problem or "they could not be computed"
-    return _difference(evidence.golden_difference, gate.max_difference, missing, "over the golden vectors")
-
-
-def _quality(gate: QualityGate, evidence: Evidence) -> Said:
-    limit = f"at least {gate.min_average_precision:g}"
-    if evidence.average_precision is None:
-        return "fail", evidence.problem or "nothing to judge by: no labels, nothing planted", limit
-    figure = f"average precision {evidence.average_precision:.3f} on {evidence.attacks:,} {_attacks(evidence.basis)}"
-    return _said(evidence.average_precision >= gate.min_average_precision), figure, limit
-
-
-def _not_worse(gate: NotWorseGate, evidence: Evidence) -> Said:
-    rival = evidence.champion
-    if rival is None:
-        return "skipped", "there is no champion yet", f"at most {gate.margin:g} below it"
-    limit = f"at most {gate.margin:g} below version {rival.version}"
-    if rival.average_precision is None:
-        # A champion that cannot be judged (its features are no longer computed, say) holds nothing up.
-        return "skipped", f"version {rival.version} cannot be judged: {rival.reason}", limit
-    if evidence.average_precision is None:
-        return "fail", evidence.problem or "the candidate could not be judged", limit
-    figure = f"average precision {evidence.average_precision:.3f}, the champion's {rival.average_precision:.3f}"
-    return _said(evidence.average_precision >= rival.average_precision - gate.margin), figure, limit
-
-
-def _alert_rate(gate: AlertRateGate, evidence: Evidence) -> Said:
-    most = evidence.budget_per_day * gate.max_factor
-    limit = f"at most {most:.1f} a day, {gate.max_factor:g} times the budget of {evidence.budget_per_day:g}"
-    if evidence.alerts_per_day is None:
-        return "fail", evidence.problem or "no events to count alerts on", limit
-    return _said(evidence.alerts_per_day <= most), f"{evidence.alerts_per_day:.1f} alerts a day", limit
-
-
-_ASK: dict[str, Callable[..., Said]] = {
-    "data": _data,
-    "schema": _schema,
-    "graph": _graph,
-    "golden": _golden,
-    "quality": _quality,
-    "not_worse": _not_worse,
-    "alert_rate": _alert_rate,
-}
-
-
-def _difference(found: float | None, most: float, missing: str, over: str) -> Said:
-    limit = f"at most {most:g}"
-    if found is None:
-        return "fail", missing, limit
-    return _said(found <= most), f"largest difference {found:.2g} {over}", limit
-
-
-def _said(yes: bool) -> Outcome:
-    return "pass" if yes else "fail"
-
-
-def _attacks(basis: Basis | None) -> str:
-    return "labelled attack events" if basis == "labels" else "planted attack events"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from oddlog.connectors.privacy_stamp import stored_stamp
 from oddlog.connectors.registry import ModelVersion, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import ArtifactError
@@ -23,13 +24,19 @@ from oddlog.scoring.artifact import read_card
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.model import Model
 from oddlog.scoring.threshold import anomalies, flagged_per_day
+from training.change import change_since
+from training.cost import measure_cost, resident_mb
 from training.dataset import COLUMNS
-from training.evaluate import ATTACK, Quality, judge_labelled, judge_planted, quality_of, truth_of
-from training.gates import Evidence, Rival
+from training.evaluate import ATTACK, Planted, Quality, judge_labelled, judge_planted, quality_of, truth_of
+from training.evidence import Change, Cost, Detected, Evidence, Marked, Rival, Shadowed
+from training.marks import Marks
 from training.planting import PlantedEvents, plant_scenarios
 from training.record import GRAPH_TAG
 
 Matrix = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float32]
+
+SHADOW_VERSION, SHADOW_SCORE = "anomaly.shadow.version", "anomaly.shadow.score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Loaded:
     feature_digest: str
     """Of the features that it was made for; "" where not even that is known."""
     problem: str = ""
+    cost: Cost | None = None
 
     @property
     def threshold(self) -> Threshold | None:
@@ -50,49 +58,76 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model on the judged events."""
+    """A model on the judged events; all None where it cannot be judged, or there are none."""
 
-    quality: Quality | None
-    alerts_per_day: float | None
+    quality: Quality | None = None
+    alerts_per_day: float | None = None
+    detected: Detected | None = None
+    marked: Marked | None = None
+    scores: Scores | None = None
+    """Of every judged event [n]."""
 
 
 def load(registry: Registry, version: ModelVersion) -> Loaded:
-    """Download and check a version. An artifact that is broken is a finding, not an error. Raises RegistryError."""
+    """Download and check a version, and measure what it costs. An artifact that is broken is a finding, not an error.
+
+    Raises RegistryError."""
+    import onnxruntime  # noqa: F401  what it takes itself is no model's
+
     with tempfile.TemporaryDirectory(prefix="oddlog-judge-") as folder:
         place = registry.download(version.version, Path(folder))
         try:
             digest = read_card(place).feature_digest
         except ArtifactError as error:
             return Loaded(version, None, "", error.found)
+        before = resident_mb()
         try:
-            return Loaded(version, Model.load(place), digest)
+            model = Model.load(place)
         except ArtifactError as error:
             return Loaded(version, None, digest, error.found)
+        return Loaded(version, model, digest, cost=measure_cost(model, before))
 
 
 class Bench:
-    """The events that all contenders are judged on: those after every one's fitted period.
+    """The events that all contenders are judged on: those after every one's fitted period, and none before.
 
-    Events before that moment are their lead-in. What depends on a baseline alone is computed once for it.
+    Events before that moment are their lead-in: they bring the clients' state, and no figure is over them. What depends
+    on a baseline alone is computed once for it, what depends on a contender alone once for that.
     """
 
-    def __init__(self, store: Store, contenders: Sequence[Loaded], *, lead_in: dt.timedelta, seed: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        contenders: Sequence[Loaded],
+        *,
+        lead_in: dt.timedelta,
+        seed: int,
+        marks: Marks | None = None,
+    ) -> None:
         """Reads the store. Raises StoreError."""
         ends = [one.model.card.dataset.fit_until for one in contenders if one.model is not None]
         self.since = max(ends) if ends else None
+        self._marks = marks or Marks()
         self._features: dict[str, Matrix] = {}
         self._planted_features: dict[str, Matrix] = {}
+        self._measured: dict[str, Measured] = {}
         self._planted: PlantedEvents | None = None
+        self._events = pl.DataFrame()
+        self.events = pl.DataFrame()
         if self.since is None:
-            self._events = pl.DataFrame()
-            self.events = pl.DataFrame()
             return
         query = EventQuery(since=self.since - lead_in)
-        frames = list(store.read_events(query, columns=COLUMNS, order="position"))
-        self._events = pl.concat(frames) if frames else pl.DataFrame()
-        self.events = self._events.filter(pl.col("@timestamp") >= self.since) if frames else pl.DataFrame()
+        frames = list(store.read_events(query, columns=[*COLUMNS, SHADOW_VERSION, SHADOW_SCORE], order="position"))
+        if not frames:
+            return
+        whole = pl.concat(frames)
+        judged = whole.filter(pl.col("@timestamp") >= self.since)
+        self._shadow = judged.select(SHADOW_VERSION, SHADOW_SCORE)
+        self._events, self.events = whole.select(COLUMNS), judged.select(COLUMNS)
         if self.events.height:
-            self._planted = plant_scenarios(self._events, since=self.since, seed=seed)
+            self._labels = self._marks.labels(self.events)
+            stamp = stored_stamp(store)
+            self._planted = plant_scenarios(self._events, since=self.since, seed=seed, privacy=stamp)
 
     @property
     def hours(self) -> float:
@@ -103,34 +138,83 @@ class Bench:
         return float((times[-1] - times[0]) / dt.timedelta(hours=1))
 
     @property
+    def clients(self) -> int:
+        """Distinct ones of the judged events."""
+        return self.events["source.address"].n_unique() if self.events.height else 0
+
+    @property
     def until(self) -> dt.datetime | None:
         """Time of the last judged event."""
         last = self.events["@timestamp"].max() if self.events.height else None
         return last if isinstance(last, dt.datetime) else None
 
     def measure(self, contender: Loaded) -> Measured:
-        """Quality and alerts of a contender on the judged events."""
+        """A contender on the judged events."""
+        version = contender.registered.version
+        if version not in self._measured:
+            self._measured[version] = self._measure(contender)
+        return self._measured[version]
+
+    def shadowed(self, contender: Loaded) -> Shadowed | None:
+        """The contender's live scores as challenger beside those of here; None where there are none, or no model."""
+        scores = self.measure(contender).scores
+        if scores is None:
+            return None
+        live = self._shadow.with_columns(pl.Series("here", scores, dtype=pl.Float64)).filter(
+            (pl.col(SHADOW_VERSION) == contender.registered.version) & pl.col(SHADOW_SCORE).is_not_null()
+        )
+        return Shadowed(live.height, _rank_correlation(live[SHADOW_SCORE], live["here"])) if live.height else None
+
+    def change(self, contender: Loaded) -> Change | None:
+        """The newest events beside the contender's reference; None without a model or events."""
+        if contender.model is None or not self.events.height:
+            return None
+        return change_since(contender.model, self.events, self._own_features(contender.model.baseline))
+
+    def agreement(self, one: Loaded, other: Loaded) -> float | None:
+        """Spearman's rank correlation of client-hours, each by its highest score; None where one cannot be judged."""
+        first, second = self.measure(one).scores, self.measure(other).scores
+        if first is None or second is None:
+            return None
+        highest = (
+            self.events.select("source.address", pl.col("@timestamp").dt.truncate("1h").alias("hour"))
+            .with_columns(pl.Series("first", first), pl.Series("second", second))
+            .group_by("source.address", "hour")
+            .agg(pl.col("first").max(), pl.col("second").max())
+        )
+        return _rank_correlation(highest["first"], highest["second"])
+
+    def _measure(self, contender: Loaded) -> Measured:
         model, threshold = contender.model, contender.threshold
         if model is None or threshold is None or self._planted is None:
-            return Measured(None, None)
+            return Measured()
         own, planted = self._own_features(model.baseline), self._planted
         mixed = self._mixed_features(model.baseline, planted)
         scores, mixed_scores = model.score(own), model.score(mixed)
         flagged, _ = anomalies(threshold, scores, model.novelty(own))
-        quality = quality_of(
-            judge_labelled(scores, truth_of(self.events["labels.truth"]), threshold.value, flagged=flagged),
-            judge_planted(
-                mixed_scores,
-                planted.scenario,
-                planted.instance,
-                threshold.value,
-                known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
-                flagged=anomalies(threshold, mixed_scores, model.novelty(mixed))[0],
-            ),
+        among_planted = judge_planted(
+            mixed_scores,
+            planted.scenario,
+            planted.instance,
+            threshold.value,
+            known_attacks=truth_of(self._marks.labels(planted.events)) == ATTACK,
+            flagged=anomalies(threshold, mixed_scores, model.novelty(mixed))[0],
         )
+        labelled = judge_labelled(scores, truth_of(self._labels), threshold.value, flagged=flagged)
         events, behaviours = self.events, units_of(self.events)[0]
-        alerts = flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours)
-        return Measured(quality, alerts)
+        false_alarms, true_anomalies = self._marks.false_alarms(events), self._marks.true_anomalies(events)
+        return Measured(
+            quality=quality_of(labelled, among_planted),
+            alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours),
+            detected=None if among_planted is None else _detected(among_planted),
+            marked=Marked(
+                false_alarms=int(false_alarms.sum()),
+                flagged_false_alarms=int((false_alarms & flagged).sum()),
+                true_anomalies=int(true_anomalies.sum()),
+                flagged_true_anomalies=int((true_anomalies & flagged).sum()),
+            ),
+            scores=scores,
+        )
 
     def _own_features(self, baseline: Baseline) -> Matrix:
         if baseline.digest not in self._features:
@@ -155,6 +239,7 @@ def collect(bench: Bench, contender: Loaded, champion: Loaded | None, *, budget:
         version=contender.registered.version,
         algorithm=contender.registered.algorithm,
         events=bench.events.height,
+        clients=bench.clients,
         hours=bench.hours,
         average_precision=quality.average_precision if quality else None,
         basis=quality.basis if quality else None,
@@ -166,15 +251,38 @@ def collect(bench: Bench, contender: Loaded, champion: Loaded | None, *, budget:
         feature_digest=contender.feature_digest,
         serving_feature_digest=feature_digest(),
         problem=contender.problem,
-        champion=None if champion is None else _rival(bench, champion),
+        detected=measured.detected,
+        marked=measured.marked,
+        cost=contender.cost,
+        shadowed=bench.shadowed(contender),
+        change=bench.change(contender),
+        champion=None if champion is None else _rival(bench, contender, champion),
     )
 
 
-def _rival(bench: Bench, champion: Loaded) -> Rival:
-    quality = bench.measure(champion).quality
-    if quality is None:
-        return Rival(champion.registered.version, None, champion.problem or "no events after its fitted period")
-    return Rival(champion.registered.version, quality.average_precision)
+def _rival(bench: Bench, contender: Loaded, champion: Loaded) -> Rival:
+    measured, version = bench.measure(champion), champion.registered.version
+    if measured.quality is None:
+        return Rival(version, None, champion.problem or "no events after its fitted period")
+    return Rival(
+        version,
+        measured.quality.average_precision,
+        marked=measured.marked,
+        agreement=bench.agreement(contender, champion),
+    )
+
+
+def _detected(planted: Planted) -> Detected:
+    missed = tuple(name for name, outcome in planted.by_scenario.items() if not outcome.detected)
+    return Detected(planted.average_precision, planted.detected, missed)
+
+
+def _rank_correlation(one: pl.Series, other: pl.Series) -> float | None:
+    """Spearman's; None where one side is all the same."""
+    if one.n_unique() < 2 or other.n_unique() < 2:
+        return None
+    found = pl.select(pl.corr(one, other, method="spearman")).item()
+    return None if found is None else float(found)
 
 
 def _golden_difference(model: Model | None) -> float | None:

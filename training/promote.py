@@ -1,28 +1,29 @@
 """Who becomes champion: candidates ranked, gates asked, evidence written, aliases moved; and the way back.
 
-What is measured is in `judge.py`, what gates say in `gates.py`, how it is told in `verdicts.py`.
+What is measured is in `judge.py`, what gates say in `verdicts.py`, how it is told in `promotion_report.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
-import socket
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from oddlog.connectors.by_url import open_registry, using_store
-from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion, Registry
+from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, Registry
 from oddlog.connectors.store import Store
 from oddlog.errors import CheckFailed, OutsideError, UsageError
 from oddlog.scoring.threshold import parse_budget
 from oddlog.settings import Settings
-from training.gates import Evidence, Gates, judge, load_gates
+from training.approval import APPROVAL_TAG, WAITING, approved_by, not_approved
+from training.evidence import Evidence
+from training.gates import Gates, load_gates
 from training.judge import Bench, collect, load
-from training.verdicts import Judged, write_report
+from training.lock import locked
+from training.marks import read_marks
+from training.promotion_report import Judged, Promotion, failed_gates, write_report
+from training.verdicts import judge
 
 STATUS = "status"
 CANDIDATE, REJECTED, OUTRANKED = "candidate", "rejected", "outranked"
@@ -35,18 +36,8 @@ TIE = 3  # decimals of average precision: what differs by less is a tie, and the
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """What came of a promotion."""
-
-    judged: list[Judged]
-    """Best first."""
-    promoted: str | None
-    """The version that passed: champion now, or would be without `dry_run`. None where no candidate passed."""
-    replaced: str | None
-    """The champion before."""
-    report: Path
-    dry_run: bool
+class NoCandidate(UsageError):
+    """There is nobody to judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,59 +59,58 @@ def promote(
 ) -> Promotion:
     """Judge candidates, best first, until one passes every gate; make that one champion.
 
-    Where none passes, `promoted` is None: `no_candidate_passed` is the error that says so.
+    With `settings.promote.require_approval` only a version that passed and is approved becomes champion; the best that
+    passed and is not becomes challenger and waits. Where nobody was promoted `refusal` is the error that says why.
 
-    `candidate` names the only version to judge, whatever its status. `dry_run` writes the report and changes
-    nothing else. Candidates that a gate rejects, and those ranked below the promoted one, are candidates no more.
+    `candidate` names the only version to judge, whatever its status. `dry_run` writes the report, takes no lock and
+    changes nothing else. Candidates that a gate rejects, and those ranked below the promoted one, are candidates no
+    more.
 
-    Raises UsageError (no candidate; a wrong gates file), OutsideError (another promotion is at work, or the
+    Raises NoCandidate, UsageError (a wrong gates file), OutsideError (another promotion is at work, or the
     champion changed meanwhile), RegistryError, StoreError.
     """
     tell = progress or (lambda _: None)
     gates = load_gates(settings.promote.gates)
     registry = registry or open_registry(settings.registry)
-    with using_store(settings.store, store) as opened, _lock(settings, opened) as prolong:
+    with contextlib.ExitStack() as held:
+        opened = held.enter_context(using_store(settings.store, store))
+        # What changes nothing holds nobody up, and may be run by who may only read.
+        prolong = None if dry_run else held.enter_context(_lock(settings, opened))
         candidates = _candidates(settings, registry, candidate)
         champion = registry.by_alias(CHAMPION)
         judged, period = _judge(settings, opened, registry, gates, candidates, champion, tell)
-        winner = next((one for one in judged if one.passed), None)
-        replaced = champion.version if champion else None
-        if not dry_run:
+        winner, waiting = _chosen(settings, judged)
+        if prolong is not None:
             prolong()
             _unchanged(registry, champion)
-        report = write_report(
-            settings.promote.reports,
+        promotion = Promotion(
             judged=judged,
             promoted=winner.version.version if winner else None,
-            replaced=replaced,
-            period=period,
+            replaced=champion.version if champion else None,
             dry_run=dry_run,
+            at=dt.datetime.now(dt.UTC),
+            period=period,
+            waiting=waiting.version.version if waiting else None,
         )
+        promotion = replace(promotion, report=write_report(settings.promote.reports, promotion))
         if not dry_run:
             tell("writing the evidence")
-            _record(settings, registry, judged, winner, report)
+            _record(settings, registry, promotion, winner, waiting)
+            if waiting is not None:
+                tell(f"making version {waiting.version.version} challenger")
+                registry.set_alias(CHALLENGER, waiting.version.version)
             if winner is not None:
                 tell(f"making version {winner.version.version} champion")
                 _move(registry, winner.version.version, champion)
-    return Promotion(
-        judged=judged,
-        promoted=winner.version.version if winner else None,
-        replaced=replaced,
-        report=report,
-        dry_run=dry_run,
-    )
+    return promotion
 
 
-def no_candidate_passed(promotion: Promotion) -> CheckFailed:
-    """The error that says so, with every gate that said no."""
-    said = [
-        f"version {one.version.version}: {verdict.gate} ({verdict.figure}; {verdict.limit})"
-        for one in promotion.judged
-        for verdict in one.verdicts
-        if verdict.outcome == "fail"
-    ]
+def refusal(settings: Settings, promotion: Promotion) -> CheckFailed:
+    """The error that says why nobody was promoted: who waits for approval, or every gate that said no."""
+    if promotion.waiting is not None:
+        return not_approved(settings.registry, promotion.waiting, dry_run=promotion.dry_run)
     return CheckFailed(
-        "no candidate passed the gates: " + "; ".join(said),
+        "no candidate passed the gates: " + "; ".join(failed_gates(promotion.judged)),
         expected="a candidate that passes every gate",
         mend=f"read {promotion.report}; then oddlog train on other events, or see gates.toml",
     )
@@ -144,7 +134,9 @@ def rollback(settings: Settings, *, store: Store | None = None, registry: Regist
         registry.set_alias(CHAMPION, previous.version)
         registry.set_alias(PREVIOUS, champion.version)
         registry.set_tags(previous.version, {STATUS: CHAMPION})
-        registry.set_tags(champion.version, {STATUS: ROLLED_BACK, "rolled_back_at": _now()})
+        # What people approved has turned out otherwise: it takes a new word to bring it back.
+        withdrawn = {APPROVAL_TAG: ""} if approved_by(champion) else {}
+        registry.set_tags(champion.version, {STATUS: ROLLED_BACK, "rolled_back_at": _now(), **withdrawn})
     return Rollback(champion=previous.version, previous=champion.version)
 
 
@@ -156,10 +148,10 @@ def _candidates(settings: Settings, registry: Registry, named: str | None) -> li
             raise UsageError(f"version {named} is champion already", mend="oddlog models lists the others")
         return [version]
     versions = registry.versions()
-    found = [v for v in versions if v.tags.get(STATUS) == CANDIDATE and CHAMPION not in v.aliases]
+    found = [v for v in versions if v.tags.get(STATUS) in {CANDIDATE, WAITING} and CHAMPION not in v.aliases]
     if not found:
         held = ", ".join(f"{v.version} ({v.tags.get(STATUS, 'no status')})" for v in versions[:10])
-        raise UsageError(
+        raise NoCandidate(
             f"{settings.registry.url} holds no candidate" + (f"; it holds {held}" if held else ""),
             expected=f"a version of {settings.registry.model!r} tagged {STATUS}={CANDIDATE}",
             mend="oddlog train" + ("; or oddlog promote --candidate VERSION, for one that was judged" if held else ""),
@@ -176,7 +168,7 @@ def _judge(
     champion: ModelVersion | None,
     tell: Progress,
 ) -> tuple[list[Judged], tuple[dt.datetime, dt.datetime] | None]:
-    """Candidates best first, gates asked up to the first that passes; and the period they were judged on."""
+    """Candidates best first, gates asked up to the first that may become champion; and the period judged on."""
     tell(f"loading {len(candidates)} candidate{'s' * (len(candidates) > 1)}" + " and the champion" * bool(champion))
     contenders = [load(registry, version) for version in candidates]
     rival = None if champion is None else load(registry, champion)
@@ -186,6 +178,7 @@ def _judge(
         [*contenders, *([rival] if rival else [])],
         lead_in=dt.timedelta(days=settings.enrich.lead_in_days),
         seed=settings.train.seed,
+        marks=read_marks(store),
     )
     budget = parse_budget(settings.train.budget)
     measured = []
@@ -195,11 +188,22 @@ def _judge(
     # sorted() is stable and `measured` newest first: of equals the newest stays ahead.
     measured.sort(key=lambda one: -round(_rank(one[1]), TIE))
     judged: list[Judged] = []
-    for version, evidence in measured:
-        turn = not any(one.passed for one in judged)
-        judged.append(Judged(version, evidence, judge(gates, evidence) if turn else []))
+    for rank, (version, evidence) in enumerate(measured, start=1):
+        turn = _chosen(settings, judged)[0] is None
+        judged.append(Judged(version, evidence, judge(gates, evidence) if turn else [], rank, approved_by(version)))
     period = (bench.since, bench.until) if bench.since and bench.until else None
     return judged, period
+
+
+def _chosen(settings: Settings, judged: Sequence[Judged]) -> tuple[Judged | None, Judged | None]:
+    """Who becomes champion; and who would, with somebody's approval, where that is asked for.
+
+    A version that is approved is not held up by a better one that is not: approvals would run after trainings."""
+    passed = [one for one in judged if one.passed]
+    if not settings.promote.require_approval:
+        return (passed[0] if passed else None), None
+    winner = next((one for one in passed if one.approved_by), None)
+    return winner, next((one for one in passed if not one.approved_by), None)
 
 
 def _rank(evidence: Evidence) -> float:
@@ -207,31 +211,32 @@ def _rank(evidence: Evidence) -> float:
 
 
 def _record(
-    settings: Settings, registry: Registry, judged: Sequence[Judged], winner: Judged | None, report: Path
+    settings: Settings, registry: Registry, promotion: Promotion, winner: Judged | None, waiting: Judged | None
 ) -> None:
     """Evidence before deeds: report and verdicts stand before any alias moves."""
     from oddlog.connectors.mlflow_training import attach
 
-    for one in judged:
+    for one in promotion.judged:
         version = one.version
-        if one.verdicts:
-            attach(settings.registry, version.run_id, report, "promotion")
         tags = {f"gate.{verdict.gate}": verdict.text for verdict in one.verdicts}
         if one.verdicts:
-            tags["judged_at"] = _now()
-        if (status := _status(one, winner)) is not None:
+            for file in (promotion.report, promotion.evidence):
+                attach(settings.registry, version.run_id, file, "promotion")
+            tags |= {"judged_at": _now(), "rank": f"{one.rank} of {len(promotion.judged)}"}
+        status = WAITING if one is waiting else None if one is winner else _status(one)
+        if status is not None:
             tags[STATUS] = status
         registry.set_tags(version.version, tags)
 
 
-def _status(one: Judged, winner: Judged | None) -> str | None:
-    """The status that a judged candidate has from now on; None leaves it. The winner's follows its alias."""
-    if one is winner:
-        return None
-    if not one.verdicts:
-        return OUTRANKED
+def _status(one: Judged) -> str | None:
+    """The status that a judged candidate which nobody chose has from now on; None leaves it."""
     if PREVIOUS in one.version.aliases:
         return None  # judged by name; `rollback` returns to it all the same
+    if not one.verdicts:
+        return OUTRANKED
+    if one.passed:
+        return CANDIDATE  # a better one waits for approval
     if any(verdict.gate == "data" and verdict.outcome == "fail" for verdict in one.verdicts):
         return None  # judged too early, which is no fault of its own
     return REJECTED
@@ -245,6 +250,9 @@ def _move(registry: Registry, version: str, champion: ModelVersion | None) -> No
         if before is not None and before.version not in {champion.version, version}:
             registry.set_tags(before.version, {STATUS: RETIRED})
     registry.set_alias(CHAMPION, version)
+    challenger = registry.by_alias(CHALLENGER)
+    if challenger is not None and challenger.version == version:
+        registry.delete_alias(CHALLENGER)  # there is nothing left to compare it with
     registry.set_tags(version, {STATUS: CHAMPION, "promoted_at": _now()})
     if champion is not None:
         registry.set_tags(champion.version, {STATUS: PREVIOUS})
@@ -262,26 +270,9 @@ def _unchanged(registry: Registry, champion: ModelVersion | None) -> None:
         )
 
 
-@contextlib.contextmanager
-def _lock(settings: Settings, store: Store) -> Iterator[Callable[[], None]]:
-    """The right to move this model's aliases; gives a function that prolongs it, or raises where it was lost."""
-    name = f"promote-{settings.registry.model}"
-    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-    def take() -> None:
-        other = store.acquire_lock(name, holder, settings.promote.lock_seconds)
-        if other is not None:
-            raise OutsideError(
-                f"another promotion is at work: {other} holds the lock {name!r}",
-                expected="one promotion at a time",
-                mend=f"wait for it; one that died gives way after {settings.promote.lock_seconds:g} s",
-            )
-
-    take()
-    try:
-        yield take
-    finally:
-        store.release_lock(name, holder)
+def _lock(settings: Settings, store: Store) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    """The right to move this model's aliases; gives a function that prolongs it."""
+    return locked(store, f"promote-{settings.registry.model}", seconds=settings.promote.lock_seconds, what="promotion")
 
 
 def _now() -> str:

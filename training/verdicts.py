@@ -1,125 +1,270 @@
-"""Judged candidates, and the Markdown report of them: on what, gate by gate, and what follows. Nothing is decided."""
+"""What every declared gate says of the evidence: figure, limit, verdict, and why the gate exists. Nothing is measured.
+
+The gates themselves are in `gates.py`, what follows from the verdicts in `promote.py`.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
-from oddlog.connectors.registry import ModelVersion
-from oddlog.whole_file import whole_file
-from training.gates import Evidence, Verdict, passed
+from training.evidence import Basis, Evidence
+from training.gates import (
+    GATE_NAMES,
+    AgreementGate,
+    AlertRateGate,
+    DataGate,
+    DriftGate,
+    Gates,
+    GoldenGate,
+    GraphGate,
+    LatencyGate,
+    MarksGate,
+    MemoryGate,
+    NotWorseGate,
+    QualityGate,
+    ScenariosGate,
+    SchemaGate,
+    ShadowGate,
+)
+
+Outcome = Literal["pass", "fail", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate, what was measured of it, and what the gates said; no verdicts where it was not its turn."""
+class Verdict:
+    """What one gate says."""
 
-    version: ModelVersion
-    evidence: Evidence
-    verdicts: list[Verdict]
+    gate: str
+    outcome: Outcome
+    figure: str
+    """What was found."""
+    limit: str
+    """What the gate asks for."""
+    why: str
+    """Why the gate exists."""
 
     @property
-    def passed(self) -> bool:
-        """Whether the gates were asked, and none said no."""
-        return bool(self.verdicts) and passed(self.verdicts)
+    def text(self) -> str:
+        """In one line, as the version's tag has it.
+
+        >>> Verdict("data", "fail", "12 events", "at least 200", "why").text
+        'fail: 12 events (at least 200)'
+        """
+        return f"{self.outcome}: {self.figure} ({self.limit})"
 
 
-def write_report(
-    folder: Path,
-    *,
-    judged: Sequence[Judged],
-    promoted: str | None,
-    replaced: str | None,
-    period: tuple[dt.datetime, dt.datetime] | None,
-    dry_run: bool,
-) -> Path:
-    """Write the report below `folder`, beside its place and then renamed; returns its path."""
-    now = dt.datetime.now(dt.UTC)
-    folder.mkdir(parents=True, exist_ok=True)
-    named = f"v{promoted}" if promoted else "none"
-    path = folder / f"{now:%Y%m%dT%H%M%S%f}Z-{named}.md"
-    with whole_file(path) as beside:
-        beside.write_text(_report(judged, promoted, replaced, period, now, dry_run=dry_run), encoding="utf-8")
-    return path
+def judge(gates: Gates, evidence: Evidence) -> list[Verdict]:
+    """What every declared gate says, in the order of `Gates`."""
+    verdicts: list[Verdict] = []
+    for field, name in zip(Gates.model_fields, GATE_NAMES, strict=True):
+        gate = getattr(gates, field)
+        if gate is None:
+            continue
+        outcome, figure, limit = _ASK[name](gate, evidence)
+        verdicts.append(Verdict(name, outcome, figure, limit, str(type(gate).__doc__)))
+    return verdicts
 
 
-def _report(
-    judged: Sequence[Judged],
-    promoted: str | None,
-    replaced: str | None,
-    period: tuple[dt.datetime, dt.datetime] | None,
-    now: dt.datetime,
-    *,
-    dry_run: bool,
-) -> str:
-    lines = [f"# {headline(promoted, replaced, dry_run=dry_run)}", "", f"Judged {now:%Y-%m-%d %H:%M:%S} UTC"]
-    if judged and period:
-        evidence = judged[0].evidence
-        lines[-1] += (
-            f" on {evidence.events:,} events from {period[0]:%Y-%m-%d %H:%M:%S} to {period[1]:%Y-%m-%d %H:%M:%S} UTC, "
-            "all of them after what candidates and champion were fitted on."
-        )
-    else:
-        lines[-1] += "; there were no events after those that the candidates were fitted on."
-    lines += [
-        "",
-        "## Ranking",
-        "",
-        "| version | algorithm | average precision | by | alerts a day | gates |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(_rank_row(one) for one in judged),
-    ]
-    rival = judged[0].evidence.champion if judged else None
+def passed(verdicts: Iterable[Verdict]) -> bool:
+    """Whether no gate says no."""
+    return all(verdict.outcome != "fail" for verdict in verdicts)
+
+
+Said = tuple[Outcome, str, str]
+
+
+def _data(gate: DataGate, evidence: Evidence) -> Said:
+    enough = (
+        evidence.events >= gate.min_events and evidence.hours >= gate.min_hours and evidence.clients >= gate.min_clients
+    )
+    limit = f"at least {gate.min_events:,} events"
+    limit += f" of {gate.min_clients:,} clients" if gate.min_clients else ""
+    limit += f" over {gate.min_hours:g} h" if gate.min_hours else ""
+    return _said(enough), f"{evidence.events:,} events of {evidence.clients:,} clients, {evidence.hours:.1f} h", limit
+
+
+def _schema(gate: SchemaGate, evidence: Evidence) -> Said:
+    equal = evidence.feature_digest == evidence.serving_feature_digest
+    return (
+        _said(equal),
+        f"feature digest {evidence.feature_digest[:12] or 'unknown'}",
+        f"{evidence.serving_feature_digest[:12]}, of the features that serving computes",
+    )
+
+
+def _graph(gate: GraphGate, evidence: Evidence) -> Said:
+    return _difference(evidence.graph_difference, gate.max_difference, "the run did not log one", "over all rows")
+
+
+def _golden(gate: GoldenGate, evidence: Evidence) -> Said:
+    missing = evidence.problem or "they could not be computed"
+    return _difference(evidence.golden_difference, gate.max_difference, missing, "over the golden vectors")
+
+
+def _quality(gate: QualityGate, evidence: Evidence) -> Said:
+    limit = f"at least {gate.min_average_precision:g}"
+    if evidence.average_precision is None:
+        return "fail", evidence.problem or "nothing to judge by: no labels, nothing planted", limit
+    figure = f"average precision {evidence.average_precision:.3f} on {evidence.attacks:,} {_attacks(evidence.basis)}"
+    return _said(evidence.average_precision >= gate.min_average_precision), figure, limit
+
+
+def _scenarios(gate: ScenariosGate, evidence: Evidence) -> Said:
+    limit = f"at least {gate.min_detected:.0%} of the planted instances"
+    found = evidence.detected
+    if found is None:
+        return "fail", evidence.problem or "nothing could be planted", limit
+    figure = f"{found.share:.0%} found (average precision {found.average_precision:.3f})"
+    return _said(found.share >= gate.min_detected), figure + _listed("; missed", found.missed), limit
+
+
+def _marks(gate: MarksGate, evidence: Evidence) -> Said:
+    """Each kind of mark against its own limit, or the champion's share, where that one is the easier."""
+    marked, rival = evidence.marked, evidence.champion and evidence.champion.marked
+    most, least = gate.max_false_alarms, gate.min_true_anomalies
     if rival is not None:
-        figure = "not judged: " + rival.reason if rival.average_precision is None else f"{rival.average_precision:.3f}"
-        lines.append(f"| {rival.version} (champion) | | {_cell(figure)} | | | |")
-    for one in judged:
-        if one.verdicts:
-            lines += [
-                "",
-                f"## Version {one.version.version}, {one.version.algorithm}",
-                "",
-                "| gate | verdict | found | asked for | why it is asked |",
-                "| --- | --- | --- | --- | --- |",
-                *(
-                    f"| {v.gate} | {v.outcome} | {_cell(v.figure)} | {_cell(v.limit)} | {_cell(v.why)} |"
-                    for v in one.verdicts
-                ),
-            ]
-    if promoted is not None and not dry_run and replaced is not None:
-        lines += ["", f"To go back to version {replaced}: `oddlog rollback`."]
-    return "\n".join(lines) + "\n"
+        # Its own false alarms were what people marked: who flags fewer of them is an improvement, however many.
+        most = max(most, _share(rival.flagged_false_alarms, rival.false_alarms))
+        if rival.true_anomalies:
+            least = min(least, _share(rival.flagged_true_anomalies, rival.true_anomalies))
+    limit = f"flags at most {most:.0%} of the false alarms, at least {least:.0%} of the true anomalies"
+    if marked is None:
+        return "fail", evidence.problem or "the candidate could not be judged", limit
+    said: list[tuple[bool, str]] = []
+    if marked.false_alarms >= gate.min_marked:
+        share = _share(marked.flagged_false_alarms, marked.false_alarms)
+        said.append((share <= most, f"{marked.flagged_false_alarms:,} of {marked.false_alarms:,} false alarms flagged"))
+    if marked.true_anomalies >= gate.min_marked:
+        share = _share(marked.flagged_true_anomalies, marked.true_anomalies)
+        text = f"{marked.flagged_true_anomalies:,} of {marked.true_anomalies:,} true anomalies flagged"
+        said.append((share >= least, text))
+    if not said:
+        there = f"{marked.false_alarms} events marked as false alarms, {marked.true_anomalies} as true anomalies"
+        return "skipped", there, f"{limit}; asked from {gate.min_marked} of a kind on"
+    return _said(all(well for well, _ in said)), ", ".join(text for _, text in said), limit
 
 
-def headline(promoted: str | None, replaced: str | None, *, dry_run: bool) -> str:
-    """The outcome in one sentence.
-
-    >>> headline("7", "4", dry_run=False), headline(None, "4", dry_run=True)
-    ('Version 7 is champion, in place of version 4', 'Dry run: no candidate passes; version 4 stays champion')
-    """
-    if promoted is None:
-        verb = "passes" if dry_run else "passed"
-        stays = f"version {replaced} stays champion" if replaced else "there is no champion"
-        sentence = f"no candidate {verb}; {stays}"
-    else:
-        verb = "would become" if dry_run else "is"
-        sentence = f"version {promoted} {verb} champion" + (f", in place of version {replaced}" if replaced else "")
-    return f"Dry run: {sentence}" if dry_run else sentence[0].upper() + sentence[1:]
+def _not_worse(gate: NotWorseGate, evidence: Evidence) -> Said:
+    rival = evidence.champion
+    if rival is None:
+        return "skipped", "there is no champion yet", f"at most {gate.margin:g} below it"
+    limit = f"at most {gate.margin:g} below version {rival.version}"
+    if rival.average_precision is None:
+        # A champion that cannot be judged (its features are no longer computed, say) holds nothing up.
+        return "skipped", f"version {rival.version} cannot be judged: {rival.reason}", limit
+    if evidence.average_precision is None:
+        return "fail", evidence.problem or "the candidate could not be judged", limit
+    figure = f"average precision {evidence.average_precision:.3f}, the champion's {rival.average_precision:.3f}"
+    return _said(evidence.average_precision >= rival.average_precision - gate.margin), figure, limit
 
 
-def _rank_row(one: Judged) -> str:
-    evidence = one.evidence
-    quality = "-" if evidence.average_precision is None else f"{evidence.average_precision:.3f}"
-    alerts = "-" if evidence.alerts_per_day is None else f"{evidence.alerts_per_day:.1f}"
-    by = "-" if evidence.basis is None else f"{evidence.attacks:,} {evidence.basis}"
-    said = "not asked: a better one passed"
-    if one.verdicts:
-        failed = [verdict.gate for verdict in one.verdicts if verdict.outcome == "fail"]
-        said = "failed: " + ", ".join(failed) if failed else "passed"
-    return f"| {one.version.version} | {one.version.algorithm} | {quality} | {by} | {alerts} | {said} |"
+def _alert_rate(gate: AlertRateGate, evidence: Evidence) -> Said:
+    most = evidence.budget_per_day * gate.max_factor
+    limit = f"at most {most:.1f} a day, {gate.max_factor:g} times the budget of {evidence.budget_per_day:g}"
+    if evidence.alerts_per_day is None:
+        return "fail", evidence.problem or "no events to count alerts on", limit
+    return _said(evidence.alerts_per_day <= most), f"{evidence.alerts_per_day:.1f} alerts a day", limit
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")
+def _agreement(gate: AgreementGate, evidence: Evidence) -> Said:
+    rival, limit = evidence.champion, f"a rank correlation of at least {gate.min_correlation:g} with the champion"
+    if rival is None:
+        return "skipped", "there is no champion yet", limit
+    if rival.average_precision is None:
+        return "skipped", f"version {rival.version} cannot be judged: {rival.reason}", limit
+    if rival.agreement is None:
+        return "fail", evidence.problem or "all scores of one of the two are the same", limit
+    figure = f"{rival.agreement:.3f} with version {rival.version}, over client-hours by their highest score"
+    return _said(rival.agreement >= gate.min_correlation), figure, limit
+
+
+def _shadow(gate: ShadowGate, evidence: Evidence) -> Said:
+    live, limit = evidence.shadowed, f"a rank correlation of at least {gate.min_correlation:g} with its live scores"
+    if live is None:
+        return "skipped", "no live score: it was not challenger while these events came", limit
+    if live.events < gate.min_events:
+        return "skipped", f"{live.events:,} live scores, fewer than {gate.min_events:,}", limit
+    if live.agreement is None:
+        return "fail", evidence.problem or "all scores of one side are the same", limit
+    return _said(live.agreement >= gate.min_correlation), f"{live.agreement:.4f} over {live.events:,} events", limit
+
+
+def _latency(gate: LatencyGate, evidence: Evidence) -> Said:
+    limit = f"one event within {gate.max_one_row_ms:g} ms, 4,096 within {gate.max_batch_ms:g} ms"
+    cost = evidence.cost
+    if cost is None:
+        return "fail", evidence.problem or "it could not be measured", limit
+    figure = f"one event {cost.one_row_ms:.3f} ms, {cost.batch_rows:,} events {cost.batch_ms:.1f} ms (medians)"
+    return _said(cost.one_row_ms <= gate.max_one_row_ms and cost.batch_ms <= gate.max_batch_ms), figure, limit
+
+
+def _memory(gate: MemoryGate, evidence: Evidence) -> Said:
+    limit = f"at most {gate.max_growth_mb:g} MB"
+    cost = evidence.cost
+    if cost is None:
+        return "fail", evidence.problem or "it could not be measured", limit
+    return _said(cost.growth_mb <= gate.max_growth_mb), f"{cost.growth_mb:.1f} MB to load it and score with it", limit
+
+
+def _drift(gate: DriftGate, evidence: Evidence) -> Said:
+    change = evidence.change
+    limit = f"fewer than {gate.max_share:.0%} of the features {gate.max_distance:g} standard deviations away"
+    if evidence.problem and change is None:
+        return "fail", evidence.problem, limit
+    if change is None or change.events < gate.min_events:
+        events = 0 if change is None else change.events
+        return "skipped", f"{events:,} events have come since its training, fewer than {gate.min_events:,}", limit
+    if change.worth < gate.min_clients:
+        few = f"the events since its training are worth {change.worth:.1f} clients, fewer than {gate.min_clients:g}"
+        return "skipped", few, limit
+    if not change.distances:
+        return "skipped", "the artifact has no reference that they can be compared with", limit
+    most = gate.max_distance + gate.errors * change.error
+    far = sorted((name for name, size in change.distances.items() if size >= most), key=change.distances.__getitem__)
+    share = len(far) / len(change.distances)
+    figure = f"{share:.0%} of the features by {most:.2f} or more, over {change.events:,} events since its training"
+    return _said(share < gate.max_share), figure + _listed("; farthest", far[::-1][:3]), limit
+
+
+_ASK: dict[str, Callable[..., Said]] = {
+    "data": _data,
+    "schema": _schema,
+    "graph": _graph,
+    "golden": _golden,
+    "quality": _quality,
+    "scenarios": _scenarios,
+    "marks": _marks,
+    "not_worse": _not_worse,
+    "alert_rate": _alert_rate,
+    "agreement": _agreement,
+    "shadow": _shadow,
+    "latency": _latency,
+    "memory": _memory,
+    "drift": _drift,
+}
+
+
+def _difference(found: float | None, most: float, missing: str, over: str) -> Said:
+    limit = f"at most {most:g}"
+    if found is None:
+        return "fail", missing, limit
+    return _said(found <= most), f"largest difference {found:.2g} {over}", limit
+
+
+def _said(yes: bool) -> Outcome:
+    return "pass" if yes else "fail"
+
+
+def _attacks(basis: Basis | None) -> str:
+    return "labelled attack events" if basis == "labels" else "planted attack events"
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _listed(lead: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"{lead}: {listed}" if listed else ""

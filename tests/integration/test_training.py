@@ -28,7 +28,7 @@ from oddlog.scoring.model import Model
 from oddlog.settings import Settings
 from oddlog.simulation import simulate
 from training.prepare import prepare
-from training.promote import no_candidate_passed, promote, rollback
+from training.promote import promote, refusal, rollback
 from training.record import GRAPH_TAG
 from training.train import TrainResult, train, train_prepared
 
@@ -191,6 +191,13 @@ def test_a_dry_run_changes_nothing_in_the_registry(fresh: Place) -> None:
     done = promote(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry)
     assert done.promoted is not None
     assert done.report.read_text().startswith(f"# Dry run: version {done.promoted} would become champion")
+    # Nor in the store: it takes no lock, so that it holds up nobody and nobody holds it up.
+    lock = f"promote-{fresh.settings.registry.model}"
+    assert fresh.store.acquire_lock(lock, "someone else", 60) is None
+    try:
+        assert promote(fresh.settings, dry_run=True, store=fresh.store, registry=fresh.registry).promoted
+    finally:
+        fresh.store.release_lock(lock, "someone else")
     assert fresh.registry.versions() == before
     assert fresh.registry.by_alias(CHAMPION) is None
 
@@ -200,7 +207,7 @@ def test_a_gate_that_says_no_rejects_and_leaves_the_champion(fresh: Place, train
     (fresh.folder / "gates.toml").write_text("[quality]\nmin_average_precision = 1.0")
     done = promote(fresh.settings, store=fresh.store, registry=fresh.registry)
     assert done.promoted is None
-    assert "quality (average precision" in no_candidate_passed(done).found
+    assert "quality (average precision" in refusal(fresh.settings, done).found
     champion = fresh.registry.by_alias(CHAMPION)
     assert champion is not None
     assert champion.version == trained["iforest"].version
@@ -304,7 +311,7 @@ def test_too_few_later_events_leave_a_candidate_a_candidate(fresh: Place, traine
     (fresh.folder / "gates.toml").write_text("[data]\nmin_events = 1_000_000")
     done = promote(fresh.settings, store=fresh.store, registry=fresh.registry)
     assert done.promoted is None
-    assert re.search(r"data \(1,\d+ events", no_candidate_passed(done).found)
+    assert re.search(r"data \(1,\d+ events", refusal(fresh.settings, done).found)
     assert fresh.registry.version(trained["iforest"].version).tags["status"] == "candidate"
 
 

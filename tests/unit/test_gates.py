@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from oddlog.errors import UsageError
-from training.gates import GATE_NAMES, Evidence, Outcome, Rival, Verdict, judge, load_gates, passed
+from training.evidence import Change, Cost, Detected, Evidence, Marked, Rival, Shadowed
+from training.gates import GATE_NAMES, load_gates
+from training.verdicts import Outcome, Verdict, judge, passed
 
 PROJECT = Path(__file__).parents[2]
 
@@ -16,6 +18,7 @@ GOOD = Evidence(
     version="7",
     algorithm="iforest",
     events=5_000,
+    clients=80,
     hours=48.0,
     average_precision=0.9,
     basis="labels",
@@ -26,13 +29,19 @@ GOOD = Evidence(
     golden_difference=2e-7,
     feature_digest="d" * 64,
     serving_feature_digest="d" * 64,
-    champion=Rival("4", 0.88),
+    detected=Detected(average_precision=0.8, share=0.9, missed=("slow_drip",)),
+    marked=Marked(false_alarms=20, flagged_false_alarms=4, true_anomalies=8, flagged_true_anomalies=6),
+    cost=Cost(one_row_ms=0.02, batch_ms=9.0, batch_rows=4_096, growth_mb=11.0),
+    shadowed=Shadowed(events=400, agreement=0.9999),
+    change=Change(events=900, worth=60.0, since=None, distances={"a": 0.1, "b": 0.2, "c": 0.5, "d": 0.0}, error=0.05),
+    champion=Rival("4", 0.88, marked=Marked(20, 14, 8, 3), agreement=0.9),
 )
 
 ALL = """
 [data]
 min_events = 200
 min_hours = 6
+min_clients = 10
 [schema]
 [graph]
 max_difference = 1e-3
@@ -44,6 +53,21 @@ min_average_precision = 0.5
 margin = 0.02
 [alert_rate]
 max_factor = 1.5
+[scenarios]
+min_detected = 0.6
+[marks]
+[agreement]
+min_correlation = 0.5
+[shadow]
+min_correlation = 0.99
+[latency]
+max_one_row_ms = 5
+max_batch_ms = 200
+[memory]
+max_growth_mb = 100
+[drift]
+max_distance = 0.3
+max_share = 0.5
 """
 
 
@@ -69,8 +93,9 @@ def test_good_evidence_passes_every_gate(tmp_path: Path) -> None:
     ("gate", "change", "outcome", "figure"),
     [
         ("data", {"events": 199}, "fail", "199 events"),
-        ("data", {"events": 200, "hours": 5.9}, "fail", "over 5.9 h"),
-        ("data", {"events": 200, "hours": 6.0}, "pass", "200 events over 6.0 h"),
+        ("data", {"events": 200, "hours": 5.9}, "fail", "5.9 h"),
+        ("data", {"events": 200, "hours": 6.0}, "pass", "200 events of 80 clients, 6.0 h"),
+        ("data", {"clients": 9}, "fail", "of 9 clients"),
         ("schema", {"feature_digest": "e" * 64}, "fail", "eeeeeeeeeeee"),
         ("schema", {"feature_digest": ""}, "fail", "unknown"),
         ("graph", {"graph_difference": 1.1e-3}, "fail", "0.0011"),
@@ -88,6 +113,45 @@ def test_good_evidence_passes_every_gate(tmp_path: Path) -> None:
         ("alert_rate", {"alerts_per_day": 30.1}, "fail", "30.1 alerts"),
         ("alert_rate", {"alerts_per_day": 30.0}, "pass", "30.0 alerts"),
         ("alert_rate", {"alerts_per_day": None}, "fail", "no events"),
+        (
+            "scenarios",
+            {"detected": Detected(0.9, 0.59, ("scan", "flood"))},
+            "fail",
+            "59% found (average precision 0.900); missed: scan, flood",
+        ),
+        ("scenarios", {"detected": Detected(0.9, 0.6, ())}, "pass", "60% found"),
+        ("scenarios", {"detected": None}, "fail", "nothing could be planted"),
+        ("agreement", {"champion": Rival("4", 0.88, agreement=0.49)}, "fail", "0.490 with version 4"),
+        ("agreement", {"champion": Rival("4", 0.88, agreement=None)}, "fail", "all scores of one"),
+        ("agreement", {"champion": Rival("4", None, "other features")}, "skipped", "other features"),
+        ("agreement", {"champion": None}, "skipped", "no champion yet"),
+        ("shadow", {"shadowed": None}, "skipped", "it was not challenger"),
+        ("shadow", {"shadowed": Shadowed(99, 0.1)}, "skipped", "99 live scores, fewer than 100"),
+        ("shadow", {"shadowed": Shadowed(100, 0.98)}, "fail", "0.9800 over 100 events"),
+        ("shadow", {"shadowed": Shadowed(100, None)}, "fail", "all scores of one side"),
+        ("latency", {"cost": Cost(5.1, 9.0, 4_096, 1.0)}, "fail", "one event 5.100 ms"),
+        ("latency", {"cost": Cost(0.1, 201.0, 4_096, 1.0)}, "fail", "4,096 events 201.0 ms"),
+        ("latency", {"cost": None, "problem": "cut short"}, "fail", "cut short"),
+        ("memory", {"cost": Cost(0.1, 9.0, 4_096, 100.1)}, "fail", "100.1 MB"),
+        ("memory", {"cost": None}, "fail", "could not be measured"),
+        ("drift", {"change": None}, "skipped", "0 events have come since"),
+        ("drift", {"change": Change(199, 60, None, {"a": 9.0}, 0.0)}, "skipped", "199 events have come since"),
+        ("drift", {"change": Change(900, 4.9, None, {"a": 9.0}, 0.0)}, "skipped", "worth 4.9 clients"),
+        ("drift", {"change": Change(900, 60, None, {}, 0.0)}, "skipped", "no reference"),
+        (
+            "drift",
+            {"change": Change(900, 60, None, {"a": 0.3, "b": 0.4}, 0.0)},
+            "fail",
+            "100% of the features by 0.30 or more, over 900 events since its training; farthest: b, a",
+        ),
+        # What so few clients differ by chance is taken off: 0.3 + 2 x 0.05.
+        (
+            "drift",
+            {"change": Change(900, 60, None, {"a": 0.39, "b": 0.4}, 0.05)},
+            "fail",
+            "50% of the features by 0.40",
+        ),
+        ("drift", {"change": Change(900, 60, None, {"a": 0.39, "b": 0.39}, 0.05)}, "pass", "0% of the features"),
     ],
 )
 def test_a_gate_says_what_was_found(
@@ -97,6 +161,31 @@ def test_a_gate_says_what_was_found(
     assert verdicts[gate].outcome == outcome
     assert figure in verdicts[gate].figure
     assert passed(list(verdicts.values())) == (outcome != "fail")
+
+
+@pytest.mark.parametrize(
+    ("own", "champions", "outcome"),
+    [
+        ((20, 10, 0, 0), None, "pass"),
+        ((20, 11, 0, 0), None, "fail"),
+        # The champion flags 14 of 20: whoever flags fewer is an improvement, whoever flags more is none.
+        ((20, 14, 0, 0), (20, 14, 0, 0), "pass"),
+        ((20, 15, 0, 0), (20, 14, 0, 0), "fail"),
+        ((0, 0, 8, 4), None, "pass"),
+        ((0, 0, 8, 3), None, "fail"),
+        ((0, 0, 8, 3), (0, 0, 8, 3), "pass"),
+        ((0, 0, 8, 2), (0, 0, 8, 3), "fail"),
+        ((20, 0, 8, 3), None, "fail"),
+        ((4, 4, 4, 0), None, "skipped"),
+        ((4, 4, 5, 5), None, "pass"),
+    ],
+)
+def test_marks_are_held_to_a_share_or_to_the_champion(
+    own: tuple[int, int, int, int], champions: tuple[int, int, int, int] | None, outcome: Outcome, tmp_path: Path
+) -> None:
+    rival = None if champions is None else Rival("4", 0.88, marked=Marked(*champions), agreement=0.9)
+    verdict = said("[marks]", replace(GOOD, marked=Marked(*own), champion=rival), tmp_path)["marks"]
+    assert verdict.outcome == outcome, verdict
 
 
 def test_a_gate_that_is_not_declared_is_not_asked(tmp_path: Path) -> None:
