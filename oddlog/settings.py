@@ -28,6 +28,7 @@ from oddlog.settings_group import IN_WORDS
 from oddlog.settings_incidents import IncidentSettings, NotifySettings
 from oddlog.settings_outside import RegistrySettings, ScorerSettings, SourceSettings, StoreSettings
 from oddlog.settings_privacy import PrivacySettings
+from oddlog.settings_retrain import RetrainSettings
 from oddlog.settings_verbs import (
     BackfillSettings,
     DriftSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "PrivacySettings",
     "PromoteSettings",
     "RegistrySettings",
+    "RetrainSettings",
     "ScorerSettings",
     "ServeSettings",
     "Settings",
@@ -97,6 +99,8 @@ class Settings(BaseSettings):
     """Drift."""
     monitor: MonitorSettings = MonitorSettings()
     """The loop of drift checks."""
+    retrain: RetrainSettings = RetrainSettings()
+    """Retraining."""
     incidents: IncidentSettings = IncidentSettings()
     """Alerts grouped into incidents."""
     notify: NotifySettings = NotifySettings()

@@ -130,6 +130,19 @@ def time_of(milliseconds: int) -> dt.datetime:
     return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=milliseconds)
 
 
+def is_since(document: Mapping[str, object], since: dt.datetime) -> bool:
+    """Whether a small document's `@timestamp` is there, and that time or later; a naive time is taken as UTC.
+
+    >>> is_since({"@timestamp": "1970-01-01T01:00:00+01:00"}, time_of(0)), is_since({}, time_of(0))
+    (True, False)
+    """
+    try:
+        time = dt.datetime.fromisoformat(str(document.get("@timestamp")))
+    except ValueError:
+        return False
+    return epoch_ms(time) >= epoch_ms(since)
+
+
 def nested(columns: Iterable[str], prefix: str = "") -> list[pl.Expr]:
     """Expressions that make nested documents of flat columns: one a top-level field, structs within.
 

@@ -182,9 +182,9 @@ class ElasticStore:
         """A small document, or None."""
         return elastic_documents.get(self._connection, self._index(collection), id)
 
-    def list_documents(self, collection: Collection) -> list[dict[str, Any]]:
-        """Every document of a collection, each with its `_id`, sorted by it."""
-        return elastic_documents.every(self._connection, self._index(collection))
+    def list_documents(self, collection: Collection, *, since: dt.datetime | None = None) -> list[dict[str, Any]]:
+        """Every document of a collection, each with its `_id`, sorted by it; see the port."""
+        return elastic_documents.every(self._connection, self._index(collection), since)
 
     def delete_document(self, collection: Collection, id: str) -> None:
         """Remove a document; harmless when it is not there."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from urllib.parse import quote
 import orjson
 import polars as pl
 
-from oddlog.connectors.documents import VERSION
+from oddlog.connectors.documents import VERSION, epoch_ms
 from oddlog.connectors.elastic_bulk import version_text
 from oddlog.connectors.elastic_connection import ElasticConnection, ElasticError
 from oddlog.connectors.elastic_read import PointInTime
@@ -34,15 +35,17 @@ def get(connection: ElasticConnection, index: str, id: str) -> dict[str, Any] | 
     return dict(found["_source"]) if found else None
 
 
-def every(connection: ElasticConnection, index: str) -> list[dict[str, Any]]:
-    """Every document, each with its `_id`, sorted by it; what was written last included."""
+def every(connection: ElasticConnection, index: str, since: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """Every document (of `since` or later), each with its `_id`, sorted by it; what was written last included."""
+    times = {"gte": epoch_ms(since), "format": "epoch_millis"} if since is not None else None
+    query = {"query": {"range": {"@timestamp": times}}} if times else {}
     with _tolerating(404):
         connection.json("POST", f"/{index}/_refresh")
     documents: list[dict[str, Any]] = []
     with PointInTime(connection, index) as moment:
         after: list[Any] | None = None
         while True:
-            body: dict[str, Any] = {"size": _PAGE, "sort": ["_shard_doc"], "track_total_hits": False}
+            body: dict[str, Any] = {"size": _PAGE, "sort": ["_shard_doc"], "track_total_hits": False, **query}
             hits = orjson.loads(moment.search(body | ({"search_after": after} if after else {})))["hits"]["hits"]
             documents.extend({**hit["_source"], "_id": hit["_id"]} for hit in hits)
             if len(hits) < _PAGE:

@@ -28,6 +28,7 @@ from oddlog.connectors.documents import (
     check_columns,
     dead_schema,
     features_of,
+    is_since,
     read_schema,
     time_of,
     unstorable,
@@ -256,10 +257,11 @@ class SqliteStore:
         rows = self._query("SELECT document FROM documents WHERE collection = ? AND id = ?", (collection, id))
         return dict(orjson.loads(rows[0][0])) if rows else None
 
-    def list_documents(self, collection: Collection) -> list[dict[str, Any]]:
-        """Every document of a collection, each with its `_id`, sorted by it."""
+    def list_documents(self, collection: Collection, *, since: dt.datetime | None = None) -> list[dict[str, Any]]:
+        """Every document of a collection, each with its `_id`, sorted by it; see the port."""
         rows = self._query("SELECT id, document FROM documents WHERE collection = ? ORDER BY id", (collection,))
-        return [{**orjson.loads(document), "_id": id} for id, document in rows]
+        found = [{**orjson.loads(document), "_id": id} for id, document in rows]
+        return found if since is None else [document for document in found if is_since(document, since)]
 
     def delete_document(self, collection: Collection, id: str) -> None:
         """Remove a document; harmless when it is not there."""

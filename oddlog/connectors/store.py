@@ -182,8 +182,10 @@ class Store(Protocol):
     def get_document(self, collection: Collection, id: str) -> dict[str, Any] | None:
         """A small document, or None."""
 
-    def list_documents(self, collection: Collection) -> list[dict[str, Any]]:
-        """Every document of a collection, each with its `_id`, sorted by it."""
+    def list_documents(self, collection: Collection, *, since: dt.datetime | None = None) -> list[dict[str, Any]]:
+        """Every document of a collection, each with its `_id`, sorted by it.
+
+        `since`: only those whose `@timestamp`, ISO-8601 text, is that time or later; one without it is none of them."""
 
     def delete_document(self, collection: Collection, id: str) -> None:
         """Remove a document; harmless when it is not there."""

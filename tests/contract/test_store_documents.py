@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -40,6 +41,21 @@ def test_a_list_has_every_document_with_its_id_sorted_at_once(store: Store) -> N
     for id in ("b", "é", "a", "B"):
         store.put_document("drift", id, {"_id": "not this", "share": 0.5})
     assert store.list_documents("drift") == [{"_id": id, "share": 0.5} for id in ("B", "a", "b", "é")]
+
+
+def test_a_list_may_begin_at_a_time(store: Store) -> None:
+    noon = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    assert store.list_documents("drift", since=noon) == []
+    for id, time in {
+        "before": "2026-03-01T11:59:59.999Z",
+        "then": "2026-03-01T12:00:00.000Z",
+        "elsewhere": "2026-03-01T13:00:00+01:00",
+        "after": "2026-03-02T00:00:00Z",
+    }.items():
+        store.put_document("drift", id, {"@timestamp": time})
+    store.put_document("drift", "timeless", {"share": 0.5})
+    assert [one["_id"] for one in store.list_documents("drift", since=noon)] == ["after", "elsewhere", "then"]
+    assert len(store.list_documents("drift")) == 5
 
 
 def test_a_list_may_be_long(store: Store) -> None:
