@@ -1,4 +1,5 @@
-"""`oddlog models`: what the registry holds, and `oddlog models challenger`: who is tried beside the champion."""
+"""`oddlog models`: what the registry holds, and `oddlog models challenger`: who is tried beside the champion. What two
+versions decide differently is told by diff.py."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Config, Json, RegistryUrl, emit_json, err, out, settings_from, show_table, verb
+from cli.diff import diff
 from oddlog.errors import UsageError
 from oddlog.settings import without_credentials
 
@@ -20,6 +22,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(name="models", invoke_without_command=True)
     group.callback()(models)
     group.command("challenger")(challenger)
+    group.command("diff")(diff)
     app.add_typer(group)
 
 

@@ -63,7 +63,7 @@ def first_alerts(events: pl.DataFrame, verdict: Verdict, *, most: int = MOST) ->
     Clients come in the order of their oddest alert, a client's alerts one after another, oldest first.
     """
     frame = client_hours(events).with_columns(
-        severity=pl.Series(_severities(verdict)),
+        severity=pl.Series(severities_of(verdict)),
         odd=pl.Series(verdict.is_anomaly),
         row=pl.int_range(pl.len()),
     )
@@ -114,7 +114,7 @@ def first_alerts(events: pl.DataFrame, verdict: Verdict, *, most: int = MOST) ->
     ]
 
 
-def _severities(verdict: Verdict) -> npt.NDArray[np.float64]:
+def severities_of(verdict: Verdict) -> npt.NDArray[np.float64]:
     """Severity of every event [n], by the second channel where that alone finds it odd, or finds it odder."""
     if verdict.novelty is None:
         return verdict.severity

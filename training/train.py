@@ -22,6 +22,7 @@ from oddlog.connectors.store import Store
 from oddlog.detectors.catalogue import create
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.features.fitting import units_of
+from oddlog.scoring.alert_curve import fit_alert_curve
 from oddlog.scoring.artifact import make_golden, write_artifact
 from oddlog.scoring.calibration import fit_calibration, severity
 from oddlog.scoring.card import DatasetInfo, Threshold
@@ -36,6 +37,7 @@ from training.hours import later_slots
 from training.prepare import Prepared, Progress, prepare, timed
 from training.record import Outcome, training_run
 from training.repeat import Original, prepare_again
+from training.threshold_tags import CURVE_TAG
 
 Scores = npt.NDArray[np.float32]
 
@@ -139,6 +141,7 @@ def train_prepared(
             tell(f"logging {algorithm} to MLflow")
             repeats = None if original is None else Repeats(original.run_id, card.model_digest == original.model_digest)
             run = training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
+            run = replace(run, tags={**run.tags, CURVE_TAG: budget.curve(scores, novelty, later, behaviours)})
             if repeats is not None:
                 run = replace(run, tags={**run.tags, "repeats": repeats.run_id,
                                          "repeats_same_model": str(repeats.same_model).lower()})  # fmt: skip
@@ -206,27 +209,28 @@ class _Budget:
     def threshold(
         self, scores: Scores, novelty: Scores, events: pl.DataFrame, behaviours: Behaviours
     ) -> Threshold:  # fmt: skip
-        found = fit_threshold(
+        return fit_threshold(
             scores,
             events["source.address"],
             events["@timestamp"],
-            self.per_day * self.share,
+            self.per_day,
             novelty=novelty,
             behaviours=behaviours,
+            share=self.share,
         )
-        assert found.novelty is not None
-        second = found.novelty
-        scaled = {
-            "budget_per_day": second.budget_per_day / self.share,
-            "expected_per_day": second.expected_per_day / self.share,
-        }
-        return found.model_copy(
-            update={
-                "budget_per_day": self.per_day,
-                "expected_per_day": found.expected_per_day / self.share,
-                "novelty": second.model_copy(update=scaled),
-            }
+
+    def curve(self, scores: Scores, novelty: Scores, events: pl.DataFrame, behaviours: Behaviours) -> str:
+        """What other budgets would give, as the tag that `oddlog threshold` reads."""
+        found = fit_alert_curve(
+            scores,
+            events["source.address"],
+            events["@timestamp"],
+            novelty=novelty,
+            behaviours=behaviours,
+            share=self.share,
+            budget_per_day=self.per_day,
         )
+        return found.model_dump_json()
 
     def alerts(self, flagged: npt.NDArray[np.bool_], events: pl.DataFrame, behaviours: Behaviours) -> float:
         """Alerts a day that all clients together may be expected to raise."""

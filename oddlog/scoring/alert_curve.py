@@ -46,8 +46,8 @@ class AlertCurve(BaseModel):
 
     @model_validator(mode="after")
     def _rows(self) -> Self:
-        lengths = {len(self.values), len(self.alerts), len(self.added), len(self.novelties or self.values)}
-        if self.allowed[:1] != [0] or lengths != {len(self.allowed)}:
+        columns = (self.values, self.alerts, self.added, self.values if self.novelties is None else self.novelties)
+        if self.allowed[:1] != [0] or any(len(column) != len(self.allowed) for column in columns):
             raise ValueError("columns of unequal length, or no row for 0 alerts")
         if sorted(set(self.allowed)) != self.allowed or not self.days > 0:
             raise ValueError("rows that do not rise, or no length of time")

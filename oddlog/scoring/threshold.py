@@ -108,12 +108,14 @@ def fit_threshold(
     version: str = "1",
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
+    share: float = 1.0,
 ) -> Threshold:
     """The lowest threshold whose alerts on this period stay within the budget.
 
     `scores` [n], `clients` [n] and `timestamps` [n] are of a period later than the fitted one. `since` and
     `until` are its ends where they are known better than by the first and last event. The budget holds for
     the period pro rata: half a day may spend half of it, rounded down; a period under an hour counts as one.
+    `share`: of all clients, where only some were looked at; the budget is taken pro rata of it, too.
     At most a tenth of the client-hours alert, whatever the budget. Every value between two neighbouring
     scores alerts on the same events; the middle is taken, so that the last digits of a score's computation
     decide nothing.
@@ -134,7 +136,7 @@ def fit_threshold(
     found = PossibleAlerts(scores, clients, timestamps, novelty=novelty, behaviours=behaviours)
     first, last = span(timestamps)
     since, until = since or first, until or last
-    days = days_of(since, until)
+    days = days_of(since, until) * share
     return found.cut(found.allowed(budget_per_day * days)).threshold(
         budget_per_day, days=days, version=version, since=since, until=until
     )
