@@ -14,7 +14,7 @@ LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign schemathesis lint lock clean
+.PHONY: help setup demo test privacy campaign schemathesis lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ campaign: setup  ## run the short fault campaign alone, on servers of its own (m
 
 schemathesis: setup  ## hold every route of a real service to its OpenAPI: all checks, 200 examples each (minutes)
 	$(BIN)/python -m pytest -m schemathesis -s tests/integration/test_service_docs.py
+
+privacy: setup  ## look for planted addresses, names and query strings in everything that is stored with privacy on
+	$(BIN)/python -m pytest -s tests/e2e/test_privacy.py
 
 lint: setup  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
