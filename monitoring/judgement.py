@@ -25,6 +25,9 @@ SCORE_NAMES = ("score", "severity")
 PARSE_KINDS = frozenset({"empty", "bad_json", "no_format", "bad_date"})
 """Kinds of dead letters that the parser makes (oddlog/events/parse.py)."""
 
+UPWARDS = frozenset({"unseen_paths", "dominance"})
+"""Shares of which only more is drift."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -136,7 +139,7 @@ def _shares(limits: Limits, batch: Figures, expected: Expected, chance: float, s
         return []
     found = []
 
-    def add(name: str, table: EffectLimit | None, value: float | None, other: float | None, way: str = "both") -> None:
+    def add(name: str, table: EffectLimit | None, value: float | None, other: float | None) -> None:
         if table is None:
             return
         # A client that dominates makes the batch worth a few clients, by which it would excuse itself.
@@ -148,7 +151,7 @@ def _shares(limits: Limits, batch: Figures, expected: Expected, chance: float, s
             note = small
         else:
             effect = cohens_h(value, other)
-        size = 0.0 if effect is None else effect if way == "up" else abs(effect)
+        size = 0.0 if effect is None else effect if name in UPWARDS else abs(effect)
         past = effect is not None and size >= table.limit + wide
         found.append(Measure(name, "share", "h", value, other, effect, table.limit + wide, past, note))
 
@@ -156,10 +159,10 @@ def _shares(limits: Limits, batch: Figures, expected: Expected, chance: float, s
     for name in STATUS_CLASSES:
         if (batch.statuses.get(name) or 0) + (usual.statuses.get(name) or 0) > 0:
             add(f"status_{name}", limits.status, batch.statuses.get(name), usual.statuses.get(name))
-    add("unseen_paths", limits.unseen_paths, batch.unseen_paths, usual.unseen_paths, "up")
+    add("unseen_paths", limits.unseen_paths, batch.unseen_paths, usual.unseen_paths)
     add("new_clients", limits.new_clients, batch.new_clients, usual.new_clients)
     few = batch.events < limits.batch.min_events
-    add("dominance", limits.dominance, None if few else batch.busiest, usual.busiest, "up")
+    add("dominance", limits.dominance, None if few else batch.busiest, usual.busiest)
     return found
 
 
@@ -203,7 +206,7 @@ def _past(measure: Measure) -> float:
     """How far past its limit, in limits; for sorting."""
     if measure.effect is None:
         return math.inf if measure.drifted else -1.0
-    effect = abs(measure.effect)
+    effect = max(0.0, measure.effect) if measure.name in UPWARDS else abs(measure.effect)
     if measure.unit == "factor":
         return abs(math.log(effect)) / math.log(measure.limit)
     return effect / measure.limit

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from html import escape
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -10,8 +13,10 @@ WIDTH, HEIGHT, BELOW = 420, 120, 18
 BINS = 42
 
 
-def distribution_svg(expected: pl.Series, batch: pl.Series, *, title: str) -> str:
-    """Both histograms over the range that 99 of 100 points of both lie in; empty where either has no values."""
+def distribution_svg(expected: pl.Series, batch: pl.Series, *, title: str, show: Callable[[float], str]) -> str:
+    """Both histograms over the range that 99 of 100 points of both lie in; empty where either has no values.
+
+    `show`: how the ends of that range are written."""
     was, is_now = (side.drop_nulls().to_numpy().astype(np.float64) for side in (expected, batch))
     if not was.size or not is_now.size:
         return ""
@@ -30,8 +35,8 @@ def distribution_svg(expected: pl.Series, batch: pl.Series, *, title: str) -> st
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + BELOW}" role="img" aria-label="{title}">'
         + "".join(shapes)
         + f'<line class="axis" x1="0" y1="{HEIGHT}" x2="{WIDTH}" y2="{HEIGHT}"/>'
-        + f'<text x="0" y="{HEIGHT + 13}">{low:.3g}</text>'
-        + f'<text x="{WIDTH}" y="{HEIGHT + 13}" text-anchor="end">{high:.3g}</text></svg>'
+        + f'<text x="0" y="{HEIGHT + 13}">{escape(show(low))}</text>'
+        + f'<text x="{WIDTH}" y="{HEIGHT + 13}" text-anchor="end">{escape(show(high))}</text></svg>'
     )
 
 

@@ -6,12 +6,15 @@ It stands alone: no script, nothing fetched, some 60 kB.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
 import polars as pl
 
+from monitoring.judgement import UPWARDS
 from monitoring.plots import distribution_svg
+from monitoring.words import in_words, percent
 
 FIRST = 10
 """Features shown with a plot."""
@@ -59,7 +62,8 @@ def render(
         *(f'<div class="caution">{escape(_capital(text))}.</div>' for text in document["cautions"]),
         _facts(document),
         f"<h2>Features, the {min(FIRST, len(features))} farthest first</h2>",
-        '<p class="key small"><span class="was">expected</span> <span class="now">this batch</span>, by root</p>',
+        '<p class="key small"><span class="was">expected</span> → <span class="now">this batch</span>; the heights'
+        " are square roots, so that a tail beside a peak can be seen</p>",
         *(_change(m, _column(expected, m), _column(batch, m)) for m in features[:FIRST]),
     ]
     for group, heading in _SECTIONS.items():
@@ -93,12 +97,9 @@ def _facts(document: Mapping[str, Any]) -> str:
 def _change(measure: Mapping[str, Any], expected: pl.Series | None, batch: pl.Series | None) -> str:
     plot = ""
     if expected is not None and batch is not None:
-        plot = distribution_svg(expected, batch, title=f"{escape(measure['name'])}: expected, and this batch")
-    past = "past its limit" if measure["drifted"] else "within its limit"
-    size = (
-        f"{_size(measure)}, {past} of {_number(measure['limit'])}" if measure["effect"] is not None else measure["note"]
-    )
-    said = f'<p>{escape(_capital(measure["sentence"]))}.</p><p class="small">{escape(size)}</p>'
+        title = f"{escape(measure['name'])}: expected, and this batch"
+        plot = distribution_svg(expected, batch, title=title, show=partial(in_words, measure["name"]))
+    said = f'<p>{_unbroken(_capital(measure["sentence"]))}.</p><p class="small">{_unbroken(_size(measure))}</p>'
     return (
         f'<div class="change{" past" if measure["drifted"] else ""}"><div><b>{escape(measure["name"])}</b>'
         f"{said}</div><div>{plot}</div></div>"
@@ -106,7 +107,29 @@ def _change(measure: Mapping[str, Any], expected: pl.Series | None, batch: pl.Se
 
 
 def _size(measure: Mapping[str, Any]) -> str:
-    return f"{_number(measure['effect'])} {_UNITS[measure['unit']]}"
+    """The effect beside its limit.
+
+    >>> _size({"name": "dominance", "effect": -0.6, "limit": 0.45, "unit": "h", "drifted": False, "note": ""})
+    "-0.6 Cohen's h, within its limit of 0.45, which is upwards only"
+    >>> _size({"name": "pending", "effect": 0.25, "limit": 0.012, "unit": "share", "drifted": True, "note": ""})
+    '25 %, past its limit of 1.2 %'
+    """
+    effect, limit, unit = measure["effect"], measure["limit"], measure["unit"]
+    if effect is None:
+        return str(measure["note"])
+    show = percent if unit == "share" else _number
+    told = f"{show(effect)}" + ("" if unit == "share" else f" {_UNITS[unit]}")
+    told += f", {'past' if measure['drifted'] else 'within'} its limit of {show(limit)}"
+    return f"{told}, which is upwards only" if measure["name"] in UPWARDS else told
+
+
+def _unbroken(text: str) -> str:
+    """Escaped, with an arrow and no line's end between what was, what is, and their units.
+
+    >>> _unbroken("median 2 % -> 9 %").replace(chr(0xA0), "_")
+    'median 2_%_→_9_%'
+    """
+    return escape(text.replace(" -> ", "\u00a0→\u00a0").replace(" %", "\u00a0%"))
 
 
 def _everything(measures: Sequence[Mapping[str, Any]]) -> str:

@@ -67,17 +67,26 @@ def _distribution(measure: Measure, batch: pl.Series | None, expected: pl.Series
     if batch is None or expected is None or not batch.drop_nulls().len() or not expected.drop_nulls().len():
         return f"{subject}: {measure.note or 'no values'}"
 
-    def show(value: float) -> str:
-        if feature is None:
-            return f"{value:.3g}"
-        return percent(value) if feature.unit == "share" else f"1 in {max(1.0, math.exp(value)):,.3g}"
-
     places = [(name, _quantile(expected, at), _quantile(batch, at)) for at, name in _QUANTILES]
     name, before, now = places[0]
     for other, was, is_now in places[1:]:  # the median, unless another place differs more than twice as much
         if abs(is_now - was) > 2 * abs(now - before):
             name, before, now = other, was, is_now
-    return f"{subject}: {name} {show(before)} -> {show(now)}" + (f" ({measure.note})" if measure.note else "")
+    return f"{subject}: {name} {in_words(measure.name, before)} -> {in_words(measure.name, now)}" + (
+        f" ({measure.note})" if measure.note else ""
+    )
+
+
+def in_words(name: str, value: float) -> str:
+    """A value of a feature, or of the score, in the unit that people know it by.
+
+    >>> in_words("client_error_1h", 0.25), in_words("token_rarity", 6.9), in_words("severity", 2.0)
+    ('25 %', '1 in 992', '2')
+    """
+    feature = _FEATURES.get(name)
+    if feature is None:
+        return f"{value:.3g}"
+    return percent(value) if feature.unit == "share" else f"1 in {max(1.0, math.exp(value)):,.3g}"
 
 
 def _quantile(points: pl.Series, at: float) -> float:

@@ -192,9 +192,18 @@ def test_sentences() -> None:
     )
 
 
+def test_less_of_what_only_counts_upwards_stands_behind_what_differs() -> None:
+    found = verdict(batch(busiest=0.0001, unseen_paths=0.0, shift=0.1))
+    names = [measure.name for measure in found.measures]
+    for name in ("unseen_paths", "dominance"):
+        measure = found.measures[names.index(name)]
+        assert (measure.effect or 0.0) < -0.1
+        assert names.index(name) > max(names.index(column) for column in COLUMNS)
+
+
 def test_a_plot_has_both_sides_and_needs_values() -> None:
-    plot = distribution_svg(pl.Series([0.0, 1.0, 2.0]), pl.Series([5.0, 6.0]), title="x")
+    plot = distribution_svg(pl.Series([0.0, 1.0, 2.0]), pl.Series([5.0, 6.0]), title="x", show=str)
     assert plot.count("<path") == 2
     assert len(plot) < 6_000
-    assert distribution_svg(pl.Series([1.0, 1.0]), pl.Series([1.0]), title="x").count("<path") == 2
-    assert distribution_svg(pl.Series([], dtype=pl.Float64), pl.Series([5.0]), title="x") == ""
+    assert distribution_svg(pl.Series([1.0, 1.0]), pl.Series([1.0]), title="x", show=str).count("<path") == 2
+    assert distribution_svg(pl.Series([], dtype=pl.Float64), pl.Series([5.0]), title="x", show=str) == ""
