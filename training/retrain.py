@@ -22,7 +22,8 @@ from oddlog.connectors.store import EventQuery, Store
 from oddlog.scoring.artifact import read_card
 from oddlog.settings import Settings
 from training.due import DAY, HOUR, Champion, Change, Conditions, Look, look, period_of
-from training.promote import Promotion, no_candidate_passed, promote
+from training.promote import promote, refusal
+from training.promotion_report import Promotion
 from training.train import TrainResult, train
 
 Progress = Callable[[str], None]
@@ -37,7 +38,7 @@ class Retraining:
     """What came of it."""
 
     outcome: Outcome
-    """`rejected`, `ready` and `promoted`: a candidate was trained; `ready`: it passed and waits for `oddlog promote`."""
+    """`rejected`, `ready` and `promoted`: a candidate was trained; `ready`: it passed, and waits for a person."""
     why: str
     looks: list[Look] = field(default_factory=list)
     since: dt.datetime | None = None
@@ -105,7 +106,8 @@ def _told(
     why = f"{because}; version {trained.version} was trained on {trained.events:,} events, {begins}"
     outcome: Outcome = "rejected"
     if promotion.promoted is None:
-        why += f"; {no_candidate_passed(promotion).found}"
+        outcome = outcome if promotion.waiting is None else "ready"
+        why += f"; {refusal(settings, promotion).found}"
     elif promotion.dry_run:
         outcome, why = "ready", f"{why}; it passed every gate, and retrain.auto_promote is off"
     else:
