@@ -16,6 +16,7 @@ from oddlog.connectors.privacy_stamp import stored_stamp
 from oddlog.connectors.registry import ModelVersion, Registry
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import ArtifactError
+from oddlog.events.privacy import PrivacyStamp
 from oddlog.features.baseline import Baseline
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import feature_digest
@@ -23,6 +24,7 @@ from oddlog.features.fitting import units_of
 from oddlog.scoring.artifact import read_card
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.model import Model
+from oddlog.scoring.privacy import check_privacy
 from oddlog.scoring.threshold import anomalies, flagged_per_day
 from training.change import change_since
 from training.cost import measure_cost, resident_mb
@@ -68,8 +70,9 @@ class Measured:
     """Of every judged event [n]."""
 
 
-def load(registry: Registry, version: ModelVersion) -> Loaded:
-    """Download and check a version, and measure what it costs. An artifact that is broken is a finding, not an error.
+def load(registry: Registry, version: ModelVersion, privacy: PrivacyStamp | None = None) -> Loaded:
+    """Download and check a version, and measure what it costs. An artifact that is broken, or whose features are not
+    those of events made under `privacy`, is a finding, not an error.
 
     Raises RegistryError."""
     import onnxruntime  # noqa: F401  what it takes itself is no model's
@@ -83,6 +86,7 @@ def load(registry: Registry, version: ModelVersion) -> Loaded:
         before = resident_mb()
         try:
             model = Model.load(place)
+            check_privacy(model.card, privacy)
         except ArtifactError as error:
             return Loaded(version, None, digest, error.found)
         return Loaded(version, model, digest, cost=measure_cost(model, before))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from oddlog.connectors.by_url import open_registry, using_store
+from oddlog.connectors.privacy_stamp import stored_stamp
 from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, Registry
 from oddlog.connectors.store import Store
 from oddlog.errors import CheckFailed, OutsideError, UsageError
@@ -170,8 +171,9 @@ def _judge(
 ) -> tuple[list[Judged], tuple[dt.datetime, dt.datetime] | None]:
     """Candidates best first, gates asked up to the first that may become champion; and the period judged on."""
     tell(f"loading {len(candidates)} candidate{'s' * (len(candidates) > 1)}" + " and the champion" * bool(champion))
-    contenders = [load(registry, version) for version in candidates]
-    rival = None if champion is None else load(registry, champion)
+    privacy = stored_stamp(store)
+    contenders = [load(registry, version, privacy) for version in candidates]
+    rival = None if champion is None else load(registry, champion, privacy)
     tell("reading the events after the fitted ones")
     bench = Bench(
         store,

@@ -7,6 +7,7 @@ privacy is off. What is done to each column is told in docs/privacy.md. Settings
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ _CLIENT, _USER, _ORIGINAL, _FINGERPRINT = b"client", b"user", b"original", b"fin
 _SHORTEST_ADDRESS = 7
 """Characters of an address that is looked for in other fields, as in 1.2.3.4; `::1` may be part of anything."""
 
+_PSEUDONYM = re.compile(r"c-[0-9a-f]{32}")
 _USERINFO = r"(?i)^([a-z][a-z0-9+.-]*://)[^/?#@]*@"
 _QUERY = r"(?s)[?#].*$"
 
@@ -90,6 +92,15 @@ class Reader:
                 self._known.clear()
             found = self._known[client] = f"c-{self._hash(_CLIENT, client)}"
         return found
+
+    def name_of(self, client: str) -> str:
+        """What a client is called in the store, given by address or as the store calls it.
+
+        >>> reader = Reader(b"k" * 32, clients=True)
+        >>> reader.name_of(reader.pseudonym("192.0.2.1")) == reader.name_of("192.0.2.1")
+        True
+        """
+        return client if _PSEUDONYM.fullmatch(client) else self.pseudonym(client)
 
     def _parse(self, records: Records) -> Parsed:
         parsed = parse(records)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
-from oddlog.errors import UsageError
+from oddlog.connectors.by_url import open_store
+from oddlog.connectors.privacy_stamp import adopt_stamp, claim_store, stored_stamp
+from oddlog.connectors.store import DeadQuery, Store
+from oddlog.errors import ArtifactError, UsageError
 from oddlog.events.envelope import envelope
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.events.privacy import Reader, fingerprint, reader_of, stamp_of, without_queries
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
 from oddlog.features.compute import FeatureComputer, fit_features
+from oddlog.scoring.card import Card
+from oddlog.scoring.privacy import check_privacy
+from oddlog.settings import StoreSettings
 from oddlog.settings_privacy import PrivacySettings
 from oddlog.simulation.traffic import simulate
+from serving.dead import replay
+from tests.small_model import small_model
+from tests.store_frames import events
 
 KEY = b"a key of thirty-two characters.."
 BOTH = Reader(KEY, clients=True, queries=True)
@@ -159,6 +169,75 @@ def test_a_key_that_is_no_good_is_refused(tmp_path: Path, content: bytes | None)
         PrivacySettings.model_validate({"key": "short"})
     with pytest.raises(ValueError, match="both set"):
         PrivacySettings.model_validate({"key": "k" * 32, "key_file": tmp_path})
+
+
+STAMP = BOTH.stamp
+OTHER_KEY = Reader(b"x" * 32, clients=True, queries=True).stamp
+PLAIN_QUERIES = Reader(KEY, clients=True).stamp
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    lines = [line.encode() for line in simulate(seed=4, lines=600, days=1).lines]
+    return small_model(tmp_path_factory.mktemp("model") / "artifact", lines).card
+
+
+def test_a_model_of_other_queries_is_refused_and_one_of_another_key_told_of(card: Card) -> None:
+    private = card.model_copy(update={"privacy": STAMP})
+    assert check_privacy(card, None) is None
+    assert check_privacy(private, STAMP) is None
+    assert STAMP is not None
+    unknown_here = STAMP.model_copy(update={"key": None})
+    assert check_privacy(private, unknown_here) is None
+    assert "pseudonyms of key" in str(check_privacy(private, OTHER_KEY))
+    assert "as they were logged" in str(check_privacy(card, PLAIN_QUERIES))
+    for model, stamp in ((private, None), (private, PLAIN_QUERIES), (card, STAMP)):
+        with pytest.raises(ArtifactError, match="query strings"):
+            check_privacy(model, stamp)
+
+
+def test_a_card_without_privacy_is_written_as_before(card: Card) -> None:
+    assert card.unknown_to_format["privacy"] is True
+    assert "privacy" not in card.model_dump(exclude=card.unknown_to_format)
+    private = card.model_copy(update={"privacy": STAMP})
+    assert Card.model_validate_json(private.model_dump_json(exclude=private.unknown_to_format)) == private
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(StoreSettings(url=f"sqlite:///{tmp_path}/s.sqlite"))
+    opened.setup()
+    yield opened
+    opened.close()
+
+
+def test_a_store_belongs_to_who_writes_first(store: Store) -> None:
+    claim_store(store, None)
+    assert stored_stamp(store) is None
+    claim_store(store, STAMP)
+    assert stored_stamp(store) == STAMP
+    claim_store(store, STAMP)
+    for other in (None, OTHER_KEY, PLAIN_QUERIES):
+        with pytest.raises(UsageError, match="the settings ask for"):
+            claim_store(store, other)
+    adopt_stamp(store, OTHER_KEY)
+    claim_store(store, OTHER_KEY)
+    adopt_stamp(store, None)
+    claim_store(store, None)
+
+
+def test_a_store_with_plain_events_takes_no_private_ones_unasked(store: Store) -> None:
+    store.write_events(events(1))
+    with pytest.raises(UsageError, match="events are plain"):
+        claim_store(store, STAMP)
+    assert stored_stamp(store) is None
+
+
+def test_a_letter_whose_bytes_were_withheld_stays_and_says_so(store: Store) -> None:
+    store.write_dead(BOTH.parse(records_from_lines(RECORDS)).dead)
+    result = replay(store, DeadQuery())
+    assert (result.parsed, result.still_dead) == (0, {"withheld": 3, "empty": 1})
+    assert store.count_dead() == 4
 
 
 def test_columns_are_those_of_the_schema() -> None:
