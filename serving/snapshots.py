@@ -14,8 +14,9 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -68,25 +69,11 @@ def write_snapshot(store: Store, snapshot: Snapshot, *, clock: Callable[[], floa
     for offset, chunks in listed[key].under_way if key in listed else []:  # of a writer that was killed
         if before is None or before["offset"] != offset:
             _remove_chunks(store, key, offset, chunks)
-    buffer = io.BytesIO()
-    snapshot.clients.write_ipc(buffer, compression="zstd")
-    data = buffer.getbuffer()
-    parts = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+    parts = _parts(snapshot.clients)
     replaced = [[int(before["offset"]), int(before["chunks"])]] if before is not None else []
     listed[key] = _Listed(clock(), [[snapshot.offset, len(parts)], *replaced])
     _write_list(store, snapshot.partition, listed)
-    for number, part in enumerate(parts):
-        store.put_document("state", _chunk(key, snapshot.offset, number), {"data": base64.b64encode(part).decode()})
-    store.put_document(
-        "state",
-        key,
-        {
-            "offset": snapshot.offset,
-            "chunks": len(parts),
-            "clients": snapshot.clients.height,
-            "digest": hashlib.sha256(data).hexdigest(),
-        },
-    )
+    _put_parts(store, key, snapshot.offset, parts, snapshot.clients.height)
     for offset, chunks in replaced:
         _remove_chunks(store, key, offset, chunks, first=len(parts) if offset == snapshot.offset else 0)
     for other in [one for one, entry in listed.items() if one != key and listed[key].at - entry.at > KEPT_SECONDS]:
@@ -111,22 +98,38 @@ def read_snapshot(
     manifest = store.get_document("state", key)
     if manifest is None or int(manifest["offset"]) > until:
         return None
-    offset = int(manifest["offset"])
-    parts = []
-    told = time.monotonic()
-    for number in range(int(manifest["chunks"])):
-        if time.monotonic() - told >= ALIVE_SECONDS:
-            alive()
-            told = time.monotonic()
-        document = store.get_document("state", _chunk(key, offset, number))
-        if document is None:
-            break  # replaced while it was read
-        parts.append(base64.b64decode(document["data"]))
-    data = b"".join(parts)
-    if hashlib.sha256(data).hexdigest() != manifest["digest"]:
-        log.warning("the snapshot of %s at offset %d is not whole; replaying instead", key, offset)
+    data = _whole(store, key, manifest, alive)
+    if data is None:
+        log.warning("the snapshot of %s at offset %d is not whole; replaying instead", key, manifest["offset"])
         return None
-    return Snapshot(partition, offset, baseline, pl.read_ipc(io.BytesIO(data)), share)
+    return Snapshot(partition, int(manifest["offset"]), baseline, pl.read_ipc(io.BytesIO(data)), share)
+
+
+def drop_clients(store: Store, partition: Partition, clients: Collection[str], *, dry_run: bool = False) -> int:
+    """Take clients out of every snapshot of a partition; how many of their states there were. Raises StoreError.
+
+    A consumer that runs has them in its memory, and writes them again: stop it before. Who reads a snapshot while it is
+    rewritten finds one that is not whole, and replays."""
+    found = 0
+    for key in _read_list(store, partition):
+        manifest = store.get_document("state", key)
+        data = None if manifest is None else _whole(store, key, manifest, lambda: None)
+        if manifest is None or data is None:
+            continue
+        table = pl.read_ipc(io.BytesIO(data))
+        kept = table.filter(~pl.col("client").is_in(list(clients)))
+        found += table.height - kept.height
+        if dry_run or kept.height == table.height:
+            continue
+        parts = _parts(kept)
+        _put_parts(store, key, int(manifest["offset"]), parts, kept.height)
+        _remove_chunks(store, key, int(manifest["offset"]), int(manifest["chunks"]), first=len(parts))
+    return found
+
+
+def written_at(store: Store, partition: Partition) -> float | None:
+    """When the newest snapshot of a partition was begun, in seconds since 1970; None where there is none."""
+    return max((entry.at for entry in _read_list(store, partition).values()), default=None)
 
 
 def _key(partition: Partition, baseline: str, share: float) -> str:
@@ -151,6 +154,40 @@ def _write_list(store: Store, partition: Partition, listed: dict[str, _Listed]) 
 
 def _list_id(partition: Partition) -> str:
     return f"snapshots-{partition.epoch}-{partition.topic}-{partition.number}"
+
+
+def _parts(clients: pl.DataFrame) -> list[bytes]:
+    """A table of clients as bytes, cut into chunks."""
+    buffer = io.BytesIO()
+    clients.write_ipc(buffer, compression="zstd")
+    data = buffer.getvalue()
+    return [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+
+
+def _put_parts(store: Store, key: str, offset: int, parts: list[bytes], clients: int) -> None:
+    """Chunks, then the manifest."""
+    whole = hashlib.sha256()
+    for number, part in enumerate(parts):
+        whole.update(part)
+        store.put_document("state", _chunk(key, offset, number), {"data": base64.b64encode(part).decode()})
+    manifest = {"offset": offset, "chunks": len(parts), "clients": clients, "digest": whole.hexdigest()}
+    store.put_document("state", key, manifest)
+
+
+def _whole(store: Store, key: str, manifest: Mapping[str, Any], alive: Callable[[], None]) -> bytes | None:
+    """The bytes of a snapshot's table; None where they are not those of the manifest."""
+    parts = []
+    told = time.monotonic()
+    for number in range(int(manifest["chunks"])):
+        if time.monotonic() - told >= ALIVE_SECONDS:
+            alive()
+            told = time.monotonic()
+        document = store.get_document("state", _chunk(key, int(manifest["offset"]), number))
+        if document is None:
+            break  # replaced while it was read
+        parts.append(base64.b64decode(document["data"]))
+    data = b"".join(parts)
+    return data if hashlib.sha256(data).hexdigest() == manifest["digest"] else None
 
 
 def _remove(store: Store, key: str, entry: _Listed) -> None:

@@ -174,6 +174,28 @@ class ElasticStore:
         """Delete the indices of days before `day`; see the port. Needs the privilege `delete_index`."""
         return elastic_upkeep.delete_before(self._connection, self._prefix, day, dry_run=dry_run)
 
+    def delete_client(self, client: str) -> int:
+        """Remove every event of a client, by bulk requests. Needs the privilege `delete`."""
+        self.refresh()
+        removed = 0
+        events = self.read_events(EventQuery(clients=(client,)), columns=["_id"], with_version=True)
+        for frame in events:
+            lines = elastic_bulk.delete_lines(frame["_id"].to_list(), elastic_bulk.indices_of(frame[VERSION]))
+            outcome = elastic_bulk.send(self._connection, lines, "delete", self._bulk_bytes)
+            removed += frame.height - len(outcome.conflicts) - len(outcome.rejected) - len(outcome.retry)
+            if left := {**outcome.rejected, **outcome.retry}:
+                raise StoreUnavailable(
+                    f"{len(left)} events of the client are left, {removed} are removed: {next(iter(left.values()))}"
+                )
+        self.refresh()
+        return removed
+
+    def expunge(self) -> None:
+        """Merge segments in which more than a tenth is deleted; the others go when they are merged by themselves. Needs
+        the privilege `maintenance`."""
+        params = {"only_expunge_deletes": "true", "ignore_unavailable": "true"}
+        self._connection.json("POST", f"/{self._prefix}-*/_forcemerge", params=params)
+
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""
         elastic_documents.put(self._connection, self._index(collection), id, document)

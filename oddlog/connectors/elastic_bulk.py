@@ -63,10 +63,16 @@ def update_lines(frame: pl.DataFrame, version: str, columns: Sequence[str]) -> p
     return _lines(frame, "update", action, columns, wrap="doc")
 
 
-def delete_lines(ids: Sequence[str], index: str) -> pl.Series:
-    """One text an id: the `delete` action."""
-    lines = [orjson.dumps({"delete": {"_index": index, "_id": id}}).decode() + "\n" for id in ids]
-    return pl.Series(lines, dtype=pl.String)
+def delete_lines(ids: Sequence[str], index: str | Sequence[str]) -> pl.Series:
+    """One text an id: the `delete` action, in one index or in one for each."""
+    indices = [index] * len(ids) if isinstance(index, str) else index
+    actions = [{"delete": {"_index": where, "_id": id}} for id, where in zip(ids, indices, strict=True)]
+    return pl.Series([orjson.dumps(action).decode() + "\n" for action in actions], dtype=pl.String)
+
+
+def indices_of(versions: pl.Series) -> list[str]:
+    """The index of each document, by the `_version` that it was read with (`version_text`)."""
+    return versions.str.splitn(":", 3).struct.field("field_2").to_list()
 
 
 def version_text(index: pl.Expr, seq_no: pl.Expr, primary_term: pl.Expr) -> pl.Expr:

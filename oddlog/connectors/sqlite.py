@@ -246,6 +246,19 @@ class SqliteStore:
                 sqlite_upkeep.delete_day(connection, one)
         return found
 
+    def delete_client(self, client: str) -> int:
+        """Remove every event of a client."""
+        with self._transaction() as connection:
+            return connection.execute('DELETE FROM events WHERE "source.address" = ?', (client,)).rowcount
+
+    def expunge(self) -> None:
+        """Write the file anew: needs as much room once more, and nobody else writes meanwhile."""
+        with self._turn:
+            with self._transaction() as connection:
+                pass
+            with translated(self._path):
+                sqlite_upkeep.rewrite(connection)
+
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""
         body = orjson.dumps({key: value for key, value in document.items() if key != "_id"})

@@ -176,6 +176,17 @@ class Store(Protocol):
         Returns how many events each of those days had, oldest first; None where it cannot be known (a closed
         index). Nothing else is touched: no dead letter, no small document. Raises StoreUnavailable, StoreRefused."""
 
+    def delete_client(self, client: str) -> int:
+        """Remove every event whose `source.address` is `client`, whatever its day; how many were removed.
+
+        What comes in meanwhile may stay. A closed index is not looked at. Raises StoreUnavailable, StoreRefused; what
+        was removed until then stays removed."""
+
+    def expunge(self) -> None:
+        """Have the bytes of what was deleted or replaced leave the disk, as far as the store can be asked to.
+
+        Takes as long as rewriting it; writers may be told to wait. Raises StoreUnavailable, StoreRefused."""
+
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""
 
