@@ -14,7 +14,8 @@ from cli.times import Since, Until, period
 from oddlog.events.printable import printable
 
 if TYPE_CHECKING:
-    from training.diff import Difference, Example, Kind, Opinion
+    from training.diff import Difference, Kind
+    from training.diff_examples import Example, Opinion
 
 SHOWN = 10
 """Path templates for people; a document has more."""

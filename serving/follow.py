@@ -265,9 +265,10 @@ class AliasFollower:
         key = key_of(found)
         if self._loaded.get(found.version) == key:
             held = self._shelf.get(found.version)
-            if found.threshold is not None and found.threshold != held.threshold:
-                self._shelf.hold(found.version, held.model, found.threshold)
-                log.info("version %s has threshold %s now", found.version, found.threshold.version)
+            threshold = found.threshold or held.model.card.threshold  # a tag that was deleted: the one it was made with
+            if threshold != held.threshold:
+                self._shelf.hold(found.version, held.model, threshold)
+                log.info("version %s has threshold %s now", found.version, threshold.version)
             return
         model = self._ready(found.version, self._cache.load(found, self._opened().download))
         self._shelf.hold(found.version, model, found.threshold)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,22 @@ from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
 from oddlog.features.fitting import units_of
 from oddlog.features.keys import template_of
-from oddlog.scoring.alerts import alerts_of, client_hours
-from oddlog.scoring.card import Threshold
-from oddlog.scoring.explanation import explain, rarer_than
 from oddlog.scoring.model import Model
-from oddlog.scoring.scorer import Reason
 from oddlog.scoring.threshold import anomalies, flagged_per_day
 from oddlog.settings import Settings
-from training.alerts import severities_of
 from training.dataset import COLUMNS, FEATURE_COLUMNS, Selection
+from training.diff_examples import Bools, Contender, Example, examples_of
 from training.fit import Matrix, features_since
 from training.held import missing
 from training.limits import within_memory
 from training.pull import pull
 from training.served import version_model
 
-MOST_EXAMPLES = 5
-"""Of either kind."""
 MOST_TEMPLATES = 50
 TOP = 0.01
 """Share of the client-hours that are compared as the oddest ones; TOP_LEAST at least."""
 TOP_LEAST = 20
 
-Bools = npt.NDArray[np.bool_]
 Progress = Callable[[str], None]
 
 
@@ -106,38 +99,6 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """What a version says of one request."""
-
-    is_anomaly: bool
-    score: float
-    severity: float
-    rarity: str
-    """The severity in words."""
-    reasons: list[Reason]
-    """What carried its score, odd to it or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """The oddest request of a client-hour in which one version finds something odd, and the other nothing."""
-
-    event: str
-    client: str
-    hour: dt.datetime
-    time: dt.datetime
-    method: str
-    url: str
-    status: int | None
-    odd: int
-    """Anomalies of the client in that hour."""
-    alike: int
-    """Further such client-hours with anomalies for the same paths."""
-    a: Opinion
-    b: Opinion
-
-
-@dataclass(frozen=True, slots=True)
 class Difference:
     """Two versions over one period."""
 
@@ -161,18 +122,6 @@ class Difference:
     only_a: list[Example]
     only_b: list[Example]
     cautions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Contender:
-    """A version, and what it says of the period's n events."""
-
-    registered: ModelVersion
-    model: Model
-    threshold: Threshold
-    features: Matrix
-    score: npt.NDArray[np.float32]
-    flagged: Bools
 
 
 def compare(
@@ -228,12 +177,7 @@ def compare(
             if digest not in features:
                 features[digest] = features_since(model.baseline, dataset.batches(FEATURE_COLUMNS), since)
             contenders.append(_contender(registered, model, features[digest]))
-    cautions = ()
-    if since < fit_until:
-        cautions = (
-            f"the period begins before {fit_until:%Y-%m-%d %H:%M:%S} UTC, until when one of them was fitted: what it "
-            "has counted itself is the less odd to it",
-        )
+    cautions = _cautions(since, fit_until, contenders)
     return _difference(events, contenders[0], contenders[1], selection.sample, cautions)
 
 
@@ -247,14 +191,14 @@ def as_document(found: Difference) -> dict[str, Any]:
     return {**document, "cautions": list(found.cautions)}
 
 
-def _contender(registered: ModelVersion, model: Model, features: Matrix) -> _Contender:
+def _contender(registered: ModelVersion, model: Model, features: Matrix) -> Contender:
     threshold, score = registered.threshold or model.card.threshold, model.score(features)
     flagged = anomalies(threshold, score, model.novelty(features))[0]
-    return _Contender(registered, model, threshold, features, score, flagged)
+    return Contender(registered, model, threshold, features, score, flagged)
 
 
 def _difference(
-    events: pl.DataFrame, a: _Contender, b: _Contender, share: float, cautions: tuple[str, ...]
+    events: pl.DataFrame, a: Contender, b: Contender, share: float, cautions: tuple[str, ...]
 ) -> Difference:  # fmt: skip
     behaviours, numbers = units_of(events)
     hours = int(numbers.max()) + 1
@@ -286,14 +230,14 @@ def _difference(
             .sort(["differ", differs, "name"], descending=[True, True, False])
             .head(MOST_TEMPLATES)
         ),
-        only_a=_examples(events, a, b, a.flagged & ~by_hour[1][numbers], first_is_a=True),
-        only_b=_examples(events, b, a, b.flagged & ~by_hour[0][numbers], first_is_a=False),
+        only_a=examples_of(events, a, b, a.flagged & ~by_hour[1][numbers], first_is_a=True),
+        only_b=examples_of(events, b, a, b.flagged & ~by_hour[0][numbers], first_is_a=False),
         cautions=cautions,
     )
 
 
 def _side(
-    events: pl.DataFrame, one: _Contender, by_hour: Bools, behaviours: npt.NDArray[np.int64], share: float
+    events: pl.DataFrame, one: Contender, by_hour: Bools, behaviours: npt.NDArray[np.int64], share: float
 ) -> Side:  # fmt: skip
     a_day = flagged_per_day(one.flagged, events["source.address"], events["@timestamp"], behaviours)
     return Side(
@@ -344,64 +288,20 @@ def _kinds(counted: pl.DataFrame) -> list[Kind]:
     return [Kind(**one) for one in counted.select("name", "events", "a", "b").iter_rows(named=True)]
 
 
-def _examples(
-    events: pl.DataFrame, own: _Contender, other: _Contender, chosen: Bools, *, first_is_a: bool
-) -> list[Example]:  # fmt: skip
-    """The oddest behaviours of the alerts that only `own` raises; `chosen` [n]: its anomalies in these client-hours."""
-    rows = np.flatnonzero(chosen)
-    if not rows.size:
-        return []
-    verdict = own.model.judge(np.ascontiguousarray(own.features[rows]), own.threshold)
-    odd = client_hours(events[rows]).with_columns(severity=pl.Series(severities_of(verdict)), row=pl.Series(rows))
-    alerts = alerts_of(odd).sort(["severity", "row"], descending=[True, False])
-    told = (
-        alerts.group_by("behaviour", maintain_order=True)
-        .agg(pl.col("client", "hour", "odd", "row").first(), alike=pl.len() - 1)
-        .head(MOST_EXAMPLES)
-    )
-    at = told["row"].to_numpy()
-    opinions = [_opinions(own, at), _opinions(other, at)]
-    requests = events[at].select(
-        "_id", "@timestamp", "http.request.method", "url.original", "http.response.status_code"
-    ).rows()  # fmt: skip
+def _cautions(since: dt.datetime, fit_until: dt.datetime, contenders: Sequence[Contender]) -> tuple[str, ...]:
     found = []
-    for number, (one, (event, time, method, url, status)) in enumerate(
-        zip(told.iter_rows(named=True), requests, strict=True)
-    ):
-        mine, theirs = opinions[0][number], opinions[1][number]
+    if since < fit_until:
         found.append(
-            Example(
-                event=event,
-                client=one["client"],
-                hour=one["hour"],
-                time=time,
-                method=method or "",
-                url=url or "",
-                status=status,
-                odd=one["odd"],
-                alike=one["alike"],
-                a=mine if first_is_a else theirs,
-                b=theirs if first_is_a else mine,
-            )
+            f"the period begins before {fit_until:%Y-%m-%d %H:%M:%S} UTC, until when one of them was fitted: what it "
+            "has counted itself is the less odd to it"
         )
-    return found
-
-
-def _opinions(one: _Contender, rows: npt.NDArray[np.int64]) -> list[Opinion]:
-    """What a version says of some rows: of what it finds odd the reasons that documents have, else what carried it."""
-    matrix = np.ascontiguousarray(one.features[rows])
-    verdict, card = one.model.judge(matrix, one.threshold), one.model.card
-    usual = explain(matrix, one.model.contributions(matrix), card.feature_names, card.typical)
-    return [
-        Opinion(
-            is_anomaly=bool(verdict.is_anomaly[row]),
-            score=float(verdict.score[row]),
-            severity=round(float(severity), 4),
-            rarity=rarer_than(float(severity)),
-            reasons=verdict.reasons.get(row) or usual[row],
+    budgets = [one.threshold.budget_per_day for one in contenders]
+    if budgets[0] != budgets[1]:
+        found.append(
+            f"their thresholds are for different budgets, {budgets[0]:g} and {budgets[1]:g} alerts a day: one finds "
+            "more odd for that alone"
         )
-        for row, severity in enumerate(severities_of(verdict))
-    ]
+    return tuple(found)
 
 
 def _check_there(store: Store, since: dt.datetime, until: dt.datetime | None) -> None:

@@ -277,8 +277,9 @@ def _same(one: Threshold, other: Threshold) -> bool:
 
 def _numbered(registry: Registry, wish: ThresholdChange) -> Threshold:
     """The wished one under the next number that no threshold of the version had: documents name it."""
-    had = [wish.before, *registry.thresholds(wish.registered.version)]
-    number = max((int(one.version) for one in had if one.version.isdigit()), default=len(had))
+    had = [one.version for one in (wish.before, *registry.thresholds(wish.registered.version))]
+    had += [change.version for change in changes_of(registry.version(wish.registered.version))]  # of deleted ones, too
+    number = max((int(version) for version in had if version.isdigit()), default=len(had))
     return wish.threshold.model_copy(update={"version": str(number + 1)})
 
 
@@ -286,7 +287,8 @@ def _by_severity(card: Card, curve: AlertCurve, value: float, least: float) -> l
     """At the threshold itself, then at every half step of severity up to where nothing alerts."""
     curved = card.calibration
     found = []
-    levels = [least, *np.arange(math.floor(2 * least) + 1, 2 * curved.severities[-1]) / 2]
+    first = math.floor(2 * least + 1.2)  # a step that is nearly the threshold's own says the same again
+    levels = [least, *np.arange(first, 2 * curved.severities[-1]) / 2]
     for level in levels:
         score = value if level == least else float(np.interp(level, curved.severities, curved.scores))
         alerts = curve.alerts_per_day(score)

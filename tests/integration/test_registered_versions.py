@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from oddlog.connectors import mlflow_connection
 from oddlog.connectors.marks import new_mark, put_marks
-from oddlog.connectors.mlflow_registry import THRESHOLD_TAG
+from oddlog.connectors.mlflow_registry import HISTORY_TAG, THRESHOLD_TAG
 from oddlog.connectors.registry import CHAMPION
 from oddlog.connectors.store import EventQuery
 from oddlog.errors import OutsideError
@@ -40,13 +41,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegisteredPlace]
 
 @pytest.fixture
 def place(built: RegisteredPlace) -> Iterator[RegisteredPlace]:
-    """Without marks, both versions under the threshold that they were made with."""
+    """Without marks, both versions under the threshold that they were made with, and no other known of them."""
     yield built
     for mark in built.store.list_documents("marks"):
         built.store.delete_document("marks", mark["_id"])
+    client = mlflow_connection.client(built.settings.registry)
     for version, model in built.models.items():
-        if built.registry.version(version).threshold != model.card.threshold:
-            built.registry.set_threshold(version, model.card.threshold)
+        for tag in {CURVE_TAG, CHANGES_TAG, HISTORY_TAG} & set(built.registry.version(version).tags):
+            client.delete_model_version_tag(built.settings.registry.model, version, tag)
+        built.registry.set_tags(version, {THRESHOLD_TAG: model.card.threshold.model_dump_json()})
 
 
 def threshold(place: RegisteredPlace, *arguments: str, code: int = 0) -> Any:
@@ -117,6 +120,19 @@ def test_a_threshold_is_learnt_anew_set_shown_and_followed_without_a_restart(pla
     same = threshold(place, "set", "--budget", "3/day")
     assert (same["changed"], same["written"], same["threshold"]["version"]) == (False, False, "3")
 
+    # A tag that was deleted: the threshold that the model was made with is in force again, and no number comes twice.
+    client = mlflow_connection.client(place.settings.registry)
+    client.delete_model_version_tag(place.settings.registry.model, "1", THRESHOLD_TAG)
+    assert stored_by(place, scorer) == ("1", made)
+    assert threshold(place, "show")["threshold"] == made.model_dump(mode="json")
+    assert threshold(place, "set", "--budget", "4/day")["threshold"]["version"] == "4"
+
+
+def test_who_changed_a_threshold_and_what_it_promises_is_shown(place: RegisteredPlace) -> None:
+    threshold(place, "recalibrate", "--since", "9d", "--budget", "10/day", "--by", "ada", "--note", "a new shop")
+    threshold(place, "set", "--budget", "3/day", "--by", "bob")
+    new = place.registry.version("1").threshold
+    assert new is not None
     shown = threshold(place, "show", "--version", "champion")
     assert (shown["change"]["by"], shown["change"]["way"], shown["threshold"]["version"]) == ("bob", "set", "3")
     assert [one["threshold"]["version"] for one in shown["earlier"]] == ["2", "1"]
@@ -164,7 +180,9 @@ def test_another_version_is_computed_anew_and_both_channels_share_the_budget(pla
     still = threshold(place, "set", "--budget", "30/day", "--version", "2")
     assert still["threshold"]["novelty"] is None
     again = threshold(place, "set", "--budget", "20/day", "--novelty", "--version", "2")
-    assert again["threshold"] == new.model_copy(update={"version": "5"}).model_dump(mode="json")
+    assert again["threshold"] == new.model_copy(update={"version": again["threshold"]["version"]}).model_dump(
+        mode="json"
+    )
 
 
 def test_marked_attackers_and_hushed_events_tell_nothing_of_alerts_to_come(place: RegisteredPlace) -> None:
@@ -309,7 +327,7 @@ def test_a_comparison_follows_thresholds_and_is_told_in_words(place: RegisteredP
     assert "versions 2 and 1 of oddlog" in words
     assert "only version 1 alerts" in words
     assert "2: no anomaly, rarer than one event in" in words
-    assert "be careful" not in words
+    assert "be careful: their thresholds are for different budgets, 1 and 20 alerts a day" in words
     whole = run_verb(
         "models", "diff", "1", "2", "--since", "2026-03-02", "--until", "2026-03-03", "--json", env=place.environment
     )

@@ -29,6 +29,7 @@ from training.dataset import COLUMNS, Selection
 from training.fit import stored_features
 from training.prepare import prepare
 from training.pull import pull
+from training.threshold_tags import curve_of
 from training.train import train
 
 
@@ -148,6 +149,10 @@ def test_a_sample_says_what_it_does_to_the_counts_and_keeps_the_budget(place: Pl
     # Half of the clients may raise half of the alerts; the threshold tells what all of them would.
     assert made.threshold.budget_per_day == 8
     assert 0 < made.threshold.expected_per_day <= 8
+    curve = curve_of(place.registry.version(made.version))  # what `oddlog threshold set` reads other budgets off
+    assert curve is not None
+    assert curve.threshold(8, version="1") == made.threshold
+    assert 0 < curve.threshold(4, version="2").expected_per_day <= 4
 
 
 def test_a_repeated_run_gives_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
