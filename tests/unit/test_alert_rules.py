@@ -187,6 +187,18 @@ def test_promtool_takes_the_configuration_and_the_rules() -> None:
 
 
 @has_promtool
+def test_promtool_finds_no_fault_in_what_is_exported() -> None:
+    """Names, types and help texts, by the conventions of Prometheus."""
+    service_metrics()
+    for registry in (ConsumerMetrics(live_seconds=60).registry, DriftGauges().registry, prometheus_client.REGISTRY):
+        lines = prometheus_client.generate_latest(registry).splitlines(keepends=True)
+        text = b"".join(line for line in lines if b"oddlog_" in line)  # others register in the same process
+        assert text.count(b"# TYPE") > 8
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@has_promtool
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
 def test_promtool_sends_each_alert_when_it_should(path: Path) -> None:
     done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False)
