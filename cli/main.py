@@ -18,7 +18,8 @@ app = typer.Typer(
 # In the order of the life cycle, which is the order --help lists them in.
 VERBS = (
     "demo", "score", "setup", "simulate", "ship", "enrich", "backfill", "train", "tune", "evaluate", "promote",
-    "models", "threshold", "mark", "drift", "monitor", "retrain", "dead", "retention", "doctor", "stack", "config",
+    "models", "threshold", "mark", "drift", "monitor", "retrain", "incidents",
+    "dead", "retention", "doctor", "stack", "config",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -62,14 +63,20 @@ class DriftGauges:
         self._leading.set(leading)
 
 
+class HasRegistry(Protocol):
+    """Metrics that a port can tell."""
+
+    registry: CollectorRegistry
+
+
 @contextmanager
-def metrics_port(gauges: DriftGauges, host: str, port: int) -> Iterator[int]:
+def metrics_port(gauges: HasRegistry, host: str, port: int, *, setting: str = "monitor.metrics_port") -> Iterator[int]:
     """Serve /metrics until the end of the `with`; gives the port. Raises UsageError where it cannot be had."""
     try:
         server, thread = start_http_server(port, host, gauges.registry)
     except OSError as error:
         raise UsageError(
-            f"port {port} of {host} cannot be had: {error.strerror}", mend="another setting monitor.metrics_port"
+            f"port {port} of {host} cannot be had: {error.strerror}", mend=f"another setting {setting}"
         ) from None
     try:
         yield int(server.server_port)

@@ -30,6 +30,9 @@ _SHOWN = [
 _URL_LENGTH = 1_000
 _IDS = 500
 
+MANY = 72
+"""Hours past which it is asked first which of them have anomalies at all."""
+
 ANEW = dt.timedelta(hours=1)
 """How long an hour with the same number of anomalies is taken for the same: one may be hushed as another comes."""
 
@@ -54,8 +57,12 @@ class AlertReader:
 
         Raises StoreError."""
         first, end = hour_of(since), hour_of(now) + 2 * HOUR  # clocks of senders may be fast
-        self._hours = {hour: held for hour, held in self._hours.items() if hour >= first}
-        for hour in _hours(first, end):
+        hours = list(_hours(first, end))
+        if len(hours) > MANY:
+            odd = self._store.client_hours(EventQuery(since=first, until=end, only_anomalies=True))
+            hours = odd["hour"].unique().sort().to_list()
+        self._hours = {hour: self._hours[hour] for hour in hours if hour in self._hours}
+        for hour in hours:
             period = EventQuery(since=hour, until=hour + HOUR, only_anomalies=True)
             anomalies, held = self._store.count_events(period), self._hours.get(hour)
             if held is None or held.anomalies != anomalies or now - held.read_at >= ANEW:

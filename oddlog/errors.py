@@ -12,8 +12,10 @@ OddlogError
     │   └── StoreRefused      3  for good: 401, 403; retrying changes nothing
     ├── RegistryError      3
     │   └── NotRegistered  2  the registry answers, and does not hold that version
-    └── ScorerError        3
-        └── ScorerUnavailable 3  for now: away, or no warm model yet
+    ├── ScorerError        3
+    │   └── ScorerUnavailable 3  for now: away, or no warm model yet
+    └── NotifyError        3
+        └── ReceiverUnavailable 3  for now: away, 429, 5xx
 """
 
 from __future__ import annotations
@@ -102,3 +104,15 @@ class ScorerError(OutsideError):
 
 class ScorerUnavailable(ScorerError):
     """The scoring service is away, or has no warm model yet."""
+
+
+class NotifyError(OutsideError):
+    """A receiver of notifications did not take one."""
+
+
+class ReceiverUnavailable(NotifyError):
+    """A receiver of notifications cannot take one now; `wait_seconds` is how long it asks to be left alone."""
+
+    def __init__(self, found: str, *, wait_seconds: float = 0.0) -> None:
+        super().__init__(found)
+        self.wait_seconds = wait_seconds

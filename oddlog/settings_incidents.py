@@ -92,6 +92,16 @@ class NotifySettings(Group):
                 raise ValueError("it is no http:// or https:// URL")
         return url
 
+    @field_validator("webhook_token")
+    @classmethod
+    def _is_a_token(cls, token: SecretStr | None) -> SecretStr | None:
+        """Raises ValueError for what no header can carry."""
+        if token is not None:
+            found = token.get_secret_value()
+            if not (found.isascii() and found.isprintable()) or " " in found:
+                raise ValueError("a token is printable ASCII without spaces")
+        return token
+
     @field_validator("mail_to")
     @classmethod
     def _are_addresses(cls, addresses: str | None) -> str | None:
