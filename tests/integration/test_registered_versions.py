@@ -29,6 +29,8 @@ from serving.documents import scored_events
 from serving.follow import AliasFollower
 from tests.registered_place import RegisteredPlace, registered_place
 from tests.verbs import run_verb
+from training import limits
+from training.sample import in_sample
 from training.threshold import put_in_force, set_budget
 from training.threshold_tags import CHANGES_TAG, CURVE_TAG, curve_of
 
@@ -69,14 +71,16 @@ def later(place: RegisteredPlace, version: str) -> tuple[pl.DataFrame, np.ndarra
     return events, model.score(features), novelty, units_of(events)[0]
 
 
-def expected(place: RegisteredPlace, version: str, budget: float, number: str, kept: Any = None) -> Threshold:
+def expected(
+    place: RegisteredPlace, version: str, budget: float, number: str, kept: Any = None, share: float = 1.0
+) -> Threshold:
     """What it has to be, worked out here in one go."""
     events, scores, novelty, behaviours = later(place, version)
     rows = np.ones(events.height, dtype=bool) if kept is None else kept(events)
     left = events.filter(pl.Series(rows))
     return fit_threshold(
         scores[rows], left["source.address"], left["@timestamp"], budget, novelty=novelty[rows],
-        behaviours=behaviours[rows], version=number,
+        behaviours=behaviours[rows], version=number, share=share,
     )  # fmt: skip
 
 
@@ -208,6 +212,24 @@ def test_marked_attackers_and_hushed_events_tell_nothing_of_alerts_to_come(place
         place, "1", 20, done["threshold"]["version"], lambda frame: ~frame.select(own | hushed)[:, 0].to_numpy()
     )
     assert Threshold.model_validate(done["threshold"]) == kept
+
+
+def test_what_does_not_fit_into_memory_is_learnt_from_a_sample_of_the_clients(
+    place: RegisteredPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BYTES_PER_EVENT", 50_000_000 / 2_000)  # room for so many events
+    monkeypatch.setenv("ODDLOG_TRAIN__MEMORY_MB", str(limits.FIXED_MB + 50))
+    done = threshold(place, "recalibrate", "--since", "9d")
+    share = done["learnt"]["share"]
+    assert 0.3 < share < 0.8
+    own = expected(
+        place, "1", 20, "2", lambda frame: in_sample(frame["source.address"], share).to_numpy(), share=share
+    )  # fmt: skip
+    assert Threshold.model_validate(done["threshold"]) == own
+    assert 10 < own.expected_per_day <= 20  # by all clients
+    found = json.loads(run_verb("models", "diff", "1", "2", "--json", env=place.environment).stdout)
+    assert found["share"] < 0.8
+    assert found["clients"] < later(place, "1")[0]["source.address"].n_unique()
 
 
 def test_what_cannot_be_done_is_told(place: RegisteredPlace) -> None:
