@@ -222,9 +222,13 @@ def _drift(gate: DriftGate, evidence: Evidence) -> Said:
     if not change.distances:
         return "skipped", "the artifact has no reference that they can be compared with", limit
     most = gate.max_distance + gate.errors * change.error
+    limit = (
+        f"fewer than {gate.max_share:.0%} of the features {most:.2f} standard deviations away: {gate.max_distance:g}, "
+        f"and {gate.errors * change.error:.2f} for what so few clients differ by chance"
+    )
     far = sorted((name for name, size in change.distances.items() if size >= most), key=change.distances.__getitem__)
     share = len(far) / len(change.distances)
-    figure = f"{share:.0%} of the features by {most:.2f} or more, over {change.events:,} events since its training"
+    figure = f"{share:.0%} of the features so far away, over {change.events:,} events since its training"
     return _said(share < gate.max_share), figure + _listed("; farthest", far[::-1][:3]), limit
 
 
