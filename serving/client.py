@@ -29,6 +29,9 @@ CHUNK_ROWS = 16_384
 EXPLAIN_ROWS = 1_000
 """The same for a matrix to explain."""
 
+ROUNDS = 3
+"""How often such a matrix is gone through at most, until one threshold has judged all of it."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts: doubled each time, then a random part of it, so that clients do not come in step."""
 
@@ -128,13 +131,16 @@ class HttpScorer:
     def _in_parts(
         self, path: str, rows: int, features: npt.NDArray[np.float32], names: list[str], version: str | None
     ) -> Scores:
-        first = self._ask(path, features[:rows], names, version)
+        latest = self._ask(path, features[:rows], names, version)
         if len(features) <= rows:
-            return first
+            return latest
         # The rest by the version that answered first: a swap in between must not mix two models in one batch.
-        starts = range(rows, len(features), rows)
-        rest = [self._ask(path, features[i : i + rows], names, first.model_version) for i in starts]
-        return _joined([first, *rest])
+        version, parts = latest.model_version, {0: latest}
+        for _ in range(ROUNDS):
+            for i in range(0, len(features), rows):
+                if i not in parts or _threshold(parts[i]) != _threshold(latest):
+                    parts[i] = latest = self._ask(path, features[i : i + rows], names, version)
+        return _joined([parts[i] for i in sorted(parts)])
 
     def _ask(self, path: str, features: npt.NDArray[np.float32], names: list[str], version: str | None) -> Scores:
         answer = self._request(
@@ -220,6 +226,11 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
 
 def _rest(problem: dict[str, Any]) -> dict[str, str | None]:
     return {"expected": problem.get("expected"), "mend": problem.get("mend")}
+
+
+def _threshold(part: Scores) -> tuple[str, float, float | None]:
+    """What a part was judged by: documents name one threshold for all of them."""
+    return part.threshold_version, part.threshold, None if part.novelty is None else part.novelty.threshold
 
 
 def _joined(parts: list[Scores]) -> Scores:
