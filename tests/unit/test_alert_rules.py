@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from monitoring.gauges import DriftGauges
+from monitoring.incidents_gauges import IncidentGauges
 from oddlog.connectors.documents import STORED_SCHEMA
 from oddlog.events.record import Partition
 from serving.consumer_metrics import ConsumerMetrics
@@ -43,7 +44,7 @@ def of(registry: prometheus_client.CollectorRegistry) -> list[Series]:
 
 @pytest.fixture(scope="module")
 def exported() -> list[Series]:
-    """Every series that consumer, service and monitor export once something has happened, by the code itself."""
+    """Every series that consumer, service, monitor and watch export once something has happened, by the code itself."""
     consumer = ConsumerMetrics(live_seconds=60)
     partition = Partition("e1", "logs.raw", 0)
     consumer.assigned([partition])
@@ -60,9 +61,11 @@ def exported() -> list[Series]:
         ),
     )
     monitor.checked(batch)
+    incidents = IncidentGauges(("webhook",))
     service_metrics().swapped("1", None)
     served = [series for series in of(prometheus_client.REGISTRY) if series[0].startswith("oddlog_")]
-    return [("up", {"job": job}) for job in jobs()] + of(consumer.registry) + of(monitor.registry) + served
+    ours = [series for registry in (consumer, monitor, incidents) for series in of(registry.registry)]
+    return [("up", {"job": job}) for job in jobs()] + ours + served
 
 
 def jobs() -> list[str]:
@@ -190,7 +193,8 @@ def test_promtool_takes_the_configuration_and_the_rules() -> None:
 def test_promtool_finds_no_fault_in_what_is_exported() -> None:
     """Names, types and help texts, by the conventions of Prometheus."""
     service_metrics()
-    for registry in (ConsumerMetrics(live_seconds=60).registry, DriftGauges().registry, prometheus_client.REGISTRY):
+    ours = (ConsumerMetrics(live_seconds=60), DriftGauges(), IncidentGauges(("webhook",)))
+    for registry in (*(metrics.registry for metrics in ours), prometheus_client.REGISTRY):
         lines = prometheus_client.generate_latest(registry).splitlines(keepends=True)
         text = b"".join(line for line in lines if b"oddlog_" in line)  # others register in the same process
         assert text.count(b"# TYPE") > 8
