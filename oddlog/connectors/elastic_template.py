@@ -133,7 +133,7 @@ def _incidents() -> dict[str, Any]:
     fields: dict[str, dict[str, Any]] = {
         "@timestamp": date, "id": keyword, "kind": keyword, "status": keyword, "title": keyword, "merged_into": keyword,
         "first_seen": date, "last_seen": date, "updated_at": date, "closed_at": date,
-        "client": keyword, "clients": keyword, "client_count": count, "paths": keyword,
+        "client": keyword, "clients": keyword, "client_count": count, "paths": keyword, "path_count": count,
         "alerts": count, "events": count, "severity": number, "rarity": keyword,
         "reasons.feature": keyword, "reasons.value": number, "reasons.typical": number, "reasons.share": number,
         "reasons.text": _KEPT,

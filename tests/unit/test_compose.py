@@ -66,6 +66,14 @@ def test_no_password_is_in_the_file() -> None:
                 assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value), key
 
 
+def test_who_is_told_and_their_secrets_are_in_a_file_of_their_own() -> None:
+    (file,) = SERVICES["incidents"]["env_file"]
+    assert file["required"] is False
+    for ignored in (".gitignore", ".dockerignore"):
+        assert file["path"] in (ROOT / ignored).read_text().splitlines()
+    assert not any(key.startswith("ODDLOG_NOTIFY") for key in SERVICES["incidents"]["environment"])
+
+
 def test_every_variable_that_must_be_set_is_in_the_example() -> None:
     needed = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "docker-compose.yml").read_text()))
     offered = set(re.findall(r"^([A-Z_]+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE))
@@ -118,7 +126,12 @@ def test_prometheus_scrapes_ports_that_are_served() -> None:
     watch = monitor["ODDLOG_MONITOR__METRICS_PORT"]
     assert monitor["ODDLOG_MONITOR__METRICS_HOST"] == "0.0.0.0"
     assert f":{watch}/metrics" in SERVICES["monitor"]["healthcheck"]["test"][-1]
-    assert sorted(targets) == [f"enrich:{port}", f"monitor:{watch}", f"scorer:{urlsplit(Settings().scorer.url).port}"]
+    incidents = SERVICES["incidents"]["environment"]
+    grouped = incidents["ODDLOG_INCIDENTS__METRICS_PORT"]
+    assert incidents["ODDLOG_INCIDENTS__METRICS_HOST"] == "0.0.0.0"
+    assert f":{grouped}/metrics" in SERVICES["incidents"]["healthcheck"]["test"][-1]
+    scorer = urlsplit(Settings().scorer.url).port
+    assert sorted(targets) == [f"enrich:{port}", f"incidents:{grouped}", f"monitor:{watch}", f"scorer:{scorer}"]
     assert enrich["environment"]["ODDLOG_ENRICH__METRICS_HOST"] == "0.0.0.0"  # or nobody outside the container
     assert f":{port}/livez" in enrich["healthcheck"]["test"][-1]
     assert enrich["environment"].items() >= SERVICES["setup"]["environment"].items()
@@ -185,4 +198,4 @@ def test_our_commands_are_verbs_that_exist() -> None:
     scripts = " ".join(path.read_text() for path in (ROOT / "deploy/images").glob("*.sh"))
     commands = " ".join(" ".join(SERVICES[name].get("command", [])) for name in OURS)
     used = set(re.findall(r"\boddlog (\w+)", scripts + " " + commands))
-    assert {"setup", "enrich", "train", "promote", "monitor"} <= used <= set(VERBS)
+    assert {"setup", "enrich", "train", "promote", "monitor", "incidents"} <= used <= set(VERBS)

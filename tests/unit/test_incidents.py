@@ -14,6 +14,7 @@ from monitoring.incidents import NAMES, Incident, regroup
 from monitoring.incidents_alerts import ALERT_SCHEMA, hour_of
 from monitoring.incidents_documents import from_document, to_document
 from monitoring.incidents_words import lines
+from oddlog.connectors.elastic_template import templates
 from tests.incident_alerts import NOON, QUIET, alert, at, grouped
 
 
@@ -160,3 +161,14 @@ def test_whatever_way_alerts_come_in_each_is_counted_once(seed: int) -> None:
     assert sum(events for _, _, events in counted) == sum(int(str(one["odd"])) for one in alerts)
     assert sum(number for _, number, _ in counted) == len(alerts)
     assert all(isinstance(hour, dt.datetime) for hour, _, _ in counted)
+
+
+def test_every_field_that_dashboards_may_read_is_in_the_index_template() -> None:
+    (one,) = grouped({}, alert("a", 0)).values()
+    one.example = dict.fromkeys(("id", "time", "client", "method", "url", "status"))
+    one.reasons = [dict.fromkeys(("feature", "value", "typical", "share", "text"))]
+    mapping = templates("oddlog")["oddlog-incidents"]["template"]["mappings"]["properties"]
+    document = to_document(one, quiet=QUIET, now=NOON)
+    assert {*document} - {"key"} == {*mapping}
+    assert {*one.example} == {*mapping["example"]["properties"]}
+    assert {*one.reasons[0]} == {*mapping["reasons"]["properties"]}
