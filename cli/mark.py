@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
-import socket
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,6 +10,7 @@ from typer.core import TyperGroup
 
 from cli.console import Config, Json, StoreUrl, emit_json, out, settings_from, show_table, verb
 from cli.times import duration, period
+from cli.who import By, who
 from oddlog.errors import UsageError
 from oddlog.events.printable import printable
 
@@ -73,9 +72,7 @@ def mark_add(
         str | None, typer.Option("--for", help="Until so long from now: 30d.", metavar="TIME", show_default=False)
     ] = None,
     note: Annotated[str, typer.Option(help="Why, for whoever reads it later.", show_default=False)] = "",
-    by: Annotated[
-        str | None, typer.Option(help="Who says so; default: the user of this machine.", show_default=False)
-    ] = None,
+    by: By = None,
     config: Config = None,
     store: StoreUrl = None,
     json: Json = False,
@@ -98,7 +95,7 @@ def mark_add(
     from serving.marking import mark_documents, mark_pattern
 
     settings = settings_from(config, store=store)
-    said_by = by or f"{getpass.getuser()}@{socket.gethostname()}"
+    said_by = who(by)
     with using_store(settings.store) as opened:
         if document:
             done = mark_documents(opened, document, verdict, by=said_by, note=note, until=end)
