@@ -129,7 +129,8 @@ def _unbroken(text: str) -> str:
     >>> _unbroken("median 2 % -> 9 %").replace(chr(0xA0), "_")
     'median 2_%_→_9_%'
     """
-    return escape(text.replace(" -> ", "\u00a0→\u00a0").replace(" %", "\u00a0%"))
+    text = text.replace(" -> ", "\u00a0→\u00a0").replace(" %", "\u00a0%").replace("1 in ", "1\u00a0in\u00a0")
+    return escape(text)
 
 
 def _everything(measures: Sequence[Mapping[str, Any]]) -> str:
