@@ -4,10 +4,13 @@ in time stays open."""
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
+import orjson
 import polars as pl
 import pytest
 
+from deploy.kibana.saved_objects import saved_objects
 from oddlog.connectors import elastic_read
 from oddlog.connectors.documents import read_schema
 from oddlog.connectors.elastic import ElasticStore
@@ -19,6 +22,7 @@ from oddlog.connectors.store import EventQuery
 from oddlog.errors import StoreUnavailable
 from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_SCHEMA, REASON, TIMESTAMP
 from oddlog.settings import StoreSettings
+from tests.lens_queries import query_of, search_of
 
 ALL = EventQuery()
 MIDNIGHT = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
@@ -302,3 +306,43 @@ def test_features_are_found_over_all_days(
     write(store, frame.head(2).rename({"features.tok": "features.early"}))
     write(store, frame.tail(2).rename({"features.tok": "features.late"}))
     assert stored_features(connection, f"{place.prefix}-events-*") == ["features.early", "features.late"]
+
+
+def test_every_panel_and_search_of_the_dashboard_is_answered(
+    store: ElasticStore, place: StoreSettings, connection: ElasticConnection
+) -> None:
+    """A real server has the last word on which types can be aggregated, and on what the buckets hold."""
+    frame = events(20).with_columns(
+        pl.Series("anomaly.is_anomaly", [True, False] * 10),
+        pl.Series("anomaly.severity", [n / 4 for n in range(20)]),
+        pl.lit(404, dtype=pl.Int32).alias("http.response.status_code"),
+    )
+    write(store, frame)
+    for name in ("dead", "drift", "incidents", "marks"):
+        connection.json("PUT", f"/{place.prefix}-{name}")
+    found = saved_objects(place.prefix)
+    indices = {one["id"]: one["attributes"]["title"] for one in found if one["type"] == "index-pattern"}
+    asked: dict[str, Any] = {}
+    for one in found:
+        if one["type"] == "search":
+            source = orjson.loads(one["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
+            ((time, way),) = one["attributes"]["sort"]
+            body = {"query": query_of(source["query"]["query"]), "sort": [{time: way}]}
+            asked[one["id"]] = connection.json("POST", f"/{indices[one['references'][0]['id']]}/_search", body)
+    (dashboard,) = [one for one in found if one["type"] == "dashboard"]
+    for panel in orjson.loads(dashboard["attributes"]["panelsJSON"]):
+        if panel["type"] == "lens":
+            attributes = panel["embeddableConfig"]["attributes"]
+            (view,) = attributes["references"]
+            body = search_of(attributes)
+            asked[panel["title"]] = connection.json("POST", f"/{indices[view['id']]}/_search", body)
+    assert all(answer["_shards"]["failed"] == 0 for answer in asked.values())
+    assert asked[f"{place.prefix}-odd-events"]["hits"]["total"]["value"] == 10
+    assert asked["Odd events"]["hits"]["total"]["value"] == 10
+    (over,) = asked["Events by severity"]["aggregations"].values()
+    assert {label: bucket["doc_count"] for label, bucket in over["buckets"].items()} == {
+        "rarer than 1 in 10,000": 4, "rarer than 1 in 1,000": 4, "rarer than 1 in 100": 4, "rarer than 1 in 10": 4,
+        "ordinary": 4, "not scored yet": 0,
+    }  # fmt: skip
+    (clients,) = asked["Alerts by client"]["aggregations"].values()
+    assert [(bucket["key"], bucket["doc_count"]) for bucket in clients["buckets"]] == [("192.0.2.7", 10)]
