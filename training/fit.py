@@ -100,12 +100,14 @@ def typical_of(data: FitData) -> dict[str, float]:
     return dict(zip(data.names, np.nanmedian(data.features, axis=0).astype(float).tolist(), strict=True))
 
 
-def second_channel(data: FitData, later: Matrix) -> tuple[NoveltyPart, npt.NDArray[np.float32]]:
-    """The second channel, fitted on the early rows and calibrated on the later ones; and their novelty [m]."""
+def second_channel(
+    data: FitData, later: Matrix, calibrating: npt.NDArray[np.bool_]
+) -> tuple[NoveltyPart, npt.NDArray[np.float32]]:
+    """The second channel, fitted on the early rows and calibrated on some of the later ones; and their novelty [m]."""
     channel = Novelty().fit(data)
     novelty = channel.score(later)
     usual = float(np.median(channel.score(data.features)))
-    return NoveltyPart(channel, usual, fit_calibration(novelty)), novelty
+    return NoveltyPart(channel, usual, fit_calibration(novelty[calibrating])), novelty
 
 
 def check_graphs(detector: Detector, model: Model, features: Matrix, novelty: Novelty | None = None) -> GraphCheck:

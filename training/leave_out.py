@@ -22,7 +22,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Clients that were alerted on before the boundary, and their events there: nothing is fitted on them."""
+    """Clients that were alerted on before the boundary, and their events there: nothing is made of them."""
 
     clients: int = 0
     events: int = 0
@@ -30,15 +30,17 @@ class LeftOut:
     """Clients that were alerted on and are learnt from all the same: there were more alerts than attacks explain."""
 
 
-def leave_out(early: pl.DataFrame, options: TrainSettings) -> tuple[pl.DataFrame, LeftOut]:
-    """The events of the others among those before the boundary: what came later must not choose what is learnt.
+def leave_out(early: pl.DataFrame, options: TrainSettings) -> tuple[pl.DataFrame, LeftOut, pl.Series]:
+    """The events of the others among those before the boundary: what came later must not choose what is learnt. And
+    the clients (String) that are left out; threshold and calibration leave them out of the later events, too, for who
+    attacks on would use up the budget, and be what is usual there.
 
     Left out is, with train.exclude_alerted, every client with an alert among `early`; with train.exclude_up_to those of
     the oddest alerts, as many as so many times the budget of alerts a day; and always one with a true anomaly by a
     mark.
     """
     if not options.exclude_alerted:
-        return early, LeftOut()
+        return early, LeftOut(), pl.Series(dtype=pl.String)
     odd = early.filter(pl.col(ALERTED).fill_null(value=False))
     alerted = odd["source.address"].unique()
     believed = alerted if options.exclude_up_to is None else _oddest(odd, early["@timestamp"], options)
@@ -46,7 +48,7 @@ def leave_out(early: pl.DataFrame, options: TrainSettings) -> tuple[pl.DataFrame
     out = pl.concat([believed, marked]).unique()
     chosen = early.filter(~pl.col("source.address").is_in(out.implode()))
     spared = len(alerted) - int(alerted.is_in(out.implode()).sum())
-    return chosen, LeftOut(clients=len(out), events=early.height - chosen.height, spared=spared)
+    return chosen, LeftOut(clients=len(out), events=early.height - chosen.height, spared=spared), out
 
 
 def cautions(left_out: LeftOut, options: TrainSettings) -> list[Caution]:

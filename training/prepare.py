@@ -58,6 +58,8 @@ class Prepared:
     left_out: LeftOut
     later: pl.DataFrame
     """Events from the boundary on (training/dataset.py COLUMNS), row by row with `fitted.later`."""
+    calibrating: npt.NDArray[np.bool_]
+    """Row by row with `later`: whether it makes threshold and calibration. Those of who is left out do not."""
     planted: PlantedEvents
     planted_features: npt.NDArray[np.float32]
     """Float32, row by row with `planted.events`."""
@@ -153,7 +155,7 @@ def work_on(
         found = [*cautions, *check_period(dataset.batches(watched))]
     stored = () if baseline is None else STORED_FEATURES
     early = dataset.events([*FEATURE_COLUMNS, *_verdicts(options), *stored], until=split.boundary)
-    chosen, left_out = leave_out(early, options)
+    chosen, left_out, out = leave_out(early, options)
     found += leave_out_cautions(left_out, options)
     found += check_fitted(chosen, least_clients=options.min_clients, excluded=left_out.clients)
     with timed(seconds, "baseline"):
@@ -183,11 +185,18 @@ def work_on(
         fitted_events=chosen.height,
         left_out=left_out,
         later=later,
+        calibrating=_calibrating(later, out),
         planted=planted,
         planted_features=features,
         cautions=tuple(found),
         seconds=seconds,
     )
+
+
+def _calibrating(later: pl.DataFrame, out: pl.Series) -> npt.NDArray[np.bool_]:
+    """All later events but those of some clients; all, where nobody else is there."""
+    others = ~later["source.address"].is_in(out.implode()).to_numpy()
+    return others if others.any() else ~others
 
 
 def _verdicts(options: TrainSettings) -> tuple[str, ...]:

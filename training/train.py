@@ -95,10 +95,12 @@ def train_prepared(
     with timed(seconds, "calibrate"):
         tell(f"calibrating {algorithm} on {later.height:,} later events")
         scores = detector.score(features)
-        second, novelty = second_channel(prepared.fitted.fit_data, features)
+        others = prepared.calibrating
+        second, novelty = second_channel(prepared.fitted.fit_data, features, others)
         behaviours = units_of(later)[0]
-        threshold = budget.threshold(scores, novelty, later, behaviours)
-        calibration = fit_calibration(scores)
+        usual = scores[others], novelty[others], later.filter(others), behaviours[others]
+        threshold = budget.threshold(*usual)
+        calibration = fit_calibration(scores[others])
     with tempfile.TemporaryDirectory(prefix="oddlog-model-") as folder:
         with timed(seconds, "compile"):
             tell(f"compiling {algorithm} to ONNX, and checking it row by row")
@@ -141,7 +143,7 @@ def train_prepared(
             tell(f"logging {algorithm} to MLflow")
             repeats = None if original is None else Repeats(original.run_id, card.model_digest == original.model_digest)
             run = training_run(settings, prepared, card, outcome, check, seconds, artifact, model)
-            run = replace(run, tags={**run.tags, CURVE_TAG: budget.curve(scores, novelty, later, behaviours)})
+            run = replace(run, tags={**run.tags, CURVE_TAG: budget.curve(*usual)})
             if repeats is not None:
                 run = replace(run, tags={**run.tags, "repeats": repeats.run_id,
                                          "repeats_same_model": str(repeats.same_model).lower()})  # fmt: skip
@@ -252,22 +254,24 @@ def _evaluate(prepared: Prepared, model: Model, budget: _Budget, behaviours: Beh
             known_attacks=truth_of(planted.events["labels.truth"]) == ATTACK,
             flagged=among_planted.is_anomaly,
         ),
-        held_out_alerts=_held_out_alerts(verdict, later, budget, behaviours),
+        held_out_alerts=_held_out_alerts(verdict, later, budget, behaviours, prepared.calibrating),
         first_alerts=first_alerts(later, verdict),
     )
 
 
 def _held_out_alerts(
-    verdict: Verdict, later: pl.DataFrame, budget: _Budget, behaviours: Behaviours
-) -> float | None:  # fmt: skip
+    verdict: Verdict, later: pl.DataFrame, budget: _Budget, behaviours: Behaviours, calibrating: npt.NDArray[np.bool_]
+) -> float | None:
     """Alerts a day on the second half of the later events, at thresholds chosen on the first: an honest estimate."""
     times = later["@timestamp"]
     first = times < times.sort()[later.height // 2]
     if not first.any() or verdict.novelty is None:
         return None
-    early, late = first.to_numpy(), ~first.to_numpy()
+    early, late = first.to_numpy() & calibrating, ~first.to_numpy()
+    if not early.any():
+        return None
     novelty = verdict.novelty.score
-    chosen = budget.threshold(verdict.score[early], novelty[early], later.filter(first), behaviours[early])
+    chosen = budget.threshold(verdict.score[early], novelty[early], later.filter(early), behaviours[early])
     flagged, _ = anomalies(chosen, verdict.score[late], novelty[late])
     return budget.alerts(flagged, later.filter(~first), behaviours[late])
 

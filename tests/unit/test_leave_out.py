@@ -28,7 +28,8 @@ EVENTS = pl.DataFrame(
 
 def learnt(**options: object) -> tuple[set[str], int]:
     settings = TrainSettings.model_validate({"budget": "2/day", **options})
-    chosen, left_out = leave_out(EVENTS, settings)
+    chosen, left_out, out = leave_out(EVENTS, settings)
+    assert set(out) == set(EVENTS["source.address"]) - set(chosen["source.address"])
     assert left_out.events == EVENTS.height - chosen.height
     assert len(cautions(left_out, settings)) == bool(left_out.spared)
     return set(chosen["source.address"]), left_out.spared
@@ -50,6 +51,7 @@ def test_past_the_budget_only_the_oddest_are_left_out() -> None:
 
 def test_where_nothing_is_odd_nobody_is_left_out() -> None:
     quiet = EVENTS.with_columns(pl.lit(value=False).alias("anomaly.is_anomaly"), pl.lit(None).alias("labels.truth"))
-    chosen, left_out = leave_out(quiet, TrainSettings(exclude_alerted=True, exclude_up_to=2.0))
+    chosen, left_out, out = leave_out(quiet, TrainSettings(exclude_alerted=True, exclude_up_to=2.0))
+    assert len(out) == 0
     assert chosen.equals(quiet)
     assert (left_out.clients, left_out.events, left_out.spared) == (0, 0, 0)
