@@ -32,6 +32,7 @@ from training.fit import Matrix, features_since
 from training.held import missing
 from training.limits import within_memory
 from training.pull import pull
+from training.ranks import rank_correlation
 from training.served import version_model
 
 MOST_TEMPLATES = 50
@@ -262,20 +263,11 @@ def _ranks(
     top = min(hours, max(TOP_LEAST, round(TOP * hours)))
     oddest = [set(np.argsort(-best, kind="stable")[:top].tolist()) for best in highest]
     return Ranks(
-        events=_correlation(a, b),
-        client_hours=_correlation(highest[0], highest[1]),
+        events=rank_correlation(pl.Series(a), pl.Series(b)),
+        client_hours=rank_correlation(pl.Series(highest[0]), pl.Series(highest[1])),
         top=top,
         top_in_common=len(oddest[0] & oddest[1]) / top,
     )
-
-
-def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
-    """Spearman's."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)
 
 
 def _counted(kinds: pl.DataFrame, by: str) -> pl.DataFrame:

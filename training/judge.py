@@ -33,6 +33,7 @@ from training.evaluate import ATTACK, Planted, Quality, judge_labelled, judge_pl
 from training.evidence import Change, Cost, Detected, Evidence, Marked, Rival, Shadowed
 from training.marks import Marks
 from training.planting import PlantedEvents, plant_scenarios
+from training.ranks import rank_correlation
 from training.record import GRAPH_TAG
 
 Matrix = npt.NDArray[np.float32]
@@ -167,7 +168,7 @@ class Bench:
         live = self._shadow.with_columns(pl.Series("here", scores, dtype=pl.Float64)).filter(
             (pl.col(SHADOW_VERSION) == contender.registered.version) & pl.col(SHADOW_SCORE).is_not_null()
         )
-        return Shadowed(live.height, _rank_correlation(live[SHADOW_SCORE], live["here"])) if live.height else None
+        return Shadowed(live.height, rank_correlation(live[SHADOW_SCORE], live["here"])) if live.height else None
 
     def change(self, contender: Loaded) -> Change | None:
         """The newest events beside the contender's reference; None without a model or events."""
@@ -186,7 +187,7 @@ class Bench:
             .group_by("source.address", "hour")
             .agg(pl.col("first").max(), pl.col("second").max())
         )
-        return _rank_correlation(highest["first"], highest["second"])
+        return rank_correlation(highest["first"], highest["second"])
 
     def _measure(self, contender: Loaded) -> Measured:
         model, threshold = contender.model, contender.threshold
@@ -279,14 +280,6 @@ def _rival(bench: Bench, contender: Loaded, champion: Loaded) -> Rival:
 def _detected(planted: Planted) -> Detected:
     missed = tuple(name for name, outcome in planted.by_scenario.items() if not outcome.detected)
     return Detected(planted.average_precision, planted.detected, missed)
-
-
-def _rank_correlation(one: pl.Series, other: pl.Series) -> float | None:
-    """Spearman's; None where one side is all the same."""
-    if one.n_unique() < 2 or other.n_unique() < 2:
-        return None
-    found = pl.select(pl.corr(one, other, method="spearman")).item()
-    return None if found is None else float(found)
 
 
 def _golden_difference(model: Model | None) -> float | None:
