@@ -68,6 +68,8 @@ class Incident:
     """Of that event."""
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By receiver: whether it waits, or was told, when, and by which message."""
+    updated_at: dt.datetime | None = field(default=None, compare=False)
+    """When its document was written last."""
 
     @property
     def alerts(self) -> int:

@@ -18,7 +18,7 @@ OURS = ("told", "hours", "key")
 """Fields that only the loop reads."""
 
 
-def to_document(one: Incident, *, quiet: dt.timedelta, now: dt.datetime) -> dict[str, Any]:
+def to_document(one: Incident, *, quiet: dt.timedelta) -> dict[str, Any]:
     """The document of an incident. `@timestamp` is when it began."""
     return {
         "@timestamp": iso(one.first_seen),
@@ -28,7 +28,7 @@ def to_document(one: Incident, *, quiet: dt.timedelta, now: dt.datetime) -> dict
         "title": title(one),
         "first_seen": iso(one.first_seen),
         "last_seen": iso(one.last_seen),
-        "updated_at": iso(now),
+        "updated_at": None if one.updated_at is None else iso(one.updated_at),
         "closed_at": iso(one.last_seen + quiet) if one.status == "closed" else None,
         "merged_into": one.merged_into,
         "client": one.key if one.kind == "client" else None,
@@ -69,6 +69,7 @@ def from_document(document: Mapping[str, Any]) -> Incident:
         example=document["example"],
         reasons=document["reasons"],
         told=document["told"],
+        updated_at=None if document["updated_at"] is None else _time(document["updated_at"]),
     )
 
 

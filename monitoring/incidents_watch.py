@@ -140,7 +140,7 @@ class Watch:
             if id not in self._known:
                 self._notifier.enqueue(one, now)
                 done.found += 1
-                log.info("incident %s: %s", id, to_document(one, quiet=self._quiet, now=now)["title"])
+                log.info("incident %s: %s", id, to_document(one, quiet=self._quiet)["title"])
             self._notifier.note_end(one)
             before = self._known.get(id)
             done.closed += one.status != "open" and (before is None or before.status == "open")
@@ -150,7 +150,7 @@ class Watch:
         done.told = self._notifier.deliver(
             self._known.values(),
             now,
-            documents=lambda one: to_document(one, quiet=self._quiet, now=now),
+            documents=lambda one: to_document(one, quiet=self._quiet),
             keep=lambda one: self._keep(one, now),
             go_on=lambda: not self._stop.is_set() and self._prolong() is None,
         )
@@ -172,15 +172,17 @@ class Watch:
             lacking[id].example, lacking[id].reasons = example, reasons
 
     def _keep(self, one: Incident, now: dt.datetime) -> None:
-        self._store.put_document("incidents", one.id, to_document(one, quiet=self._quiet, now=now))
+        one.updated_at = now
+        self._store.put_document("incidents", one.id, to_document(one, quiet=self._quiet))
         self._known[one.id] = one
 
     def _prune(self, now: dt.datetime) -> None:
-        """Delete what ended long ago."""
+        """Delete what ended, and was written last, long ago: what `--since` finds of last year stays for a while."""
         if self._settings.keep_days is None:
             return
         oldest = now - dt.timedelta(days=self._settings.keep_days)
-        for id in [one.id for one in self._known.values() if one.status != "open" and one.last_seen < oldest]:
+        ended = [one for one in self._known.values() if one.status != "open"]
+        for id in [one.id for one in ended if one.updated_at is None or one.updated_at < oldest]:
             self._store.delete_document("incidents", id)
             del self._known[id]
 

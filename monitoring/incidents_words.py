@@ -38,7 +38,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     """What is known of an incident, a fact a line, the title not among them."""
     told = [
         f"severity {document['severity']:.1f}: its oddest request is {document['rarity']}",
-        f"from {document['first_seen']} to {document['last_seen']}, "
+        f"from {_moment(document['first_seen'])} to {_moment(document['last_seen'])} UTC, "
         f"{count(document['alerts'], 'alert')} (client-hours), {document['status']}",
     ]
     if example := document["example"]:
@@ -56,6 +56,11 @@ def lines(document: Mapping[str, Any]) -> list[str]:
 def why(reason: Mapping[str, Any]) -> str:
     """A reason's sentence without the feature's name before it."""
     return printable(str(reason["text"]).removeprefix(f"{reason['feature']}: "))
+
+
+def _moment(text: str) -> str:
+    """A time of a document, for people: without fractions of a second."""
+    return text[:19].replace("T", " ")
 
 
 def _paths(paths: Sequence[str], number: int) -> str:

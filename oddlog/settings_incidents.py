@@ -23,7 +23,7 @@ class IncidentSettings(Group):
     pattern_clients: int = Field(default=3, ge=2)
     """From so many clients on, alerts that show the same behaviour are one incident, not one for each client."""
     keep_days: float | None = Field(default=90.0, gt=0)
-    """Incidents closed more than so many days ago are deleted; none: they stay."""
+    """Incidents that have ended, and were written more than so many days ago, are deleted; none: they stay."""
     lock_seconds: float = Field(default=300.0, gt=0)
     """A watch that died gives way after this long; longer than any one round."""
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)

@@ -198,7 +198,25 @@ def test_what_ended_long_ago_is_deleted(store: Store, clock: Clock, watch: Calla
     odd(store, 0, [("192.0.2.1", MIDNIGHT - MINUTE, "/a")])
     one = watch(store, keep_days=2)
     one.round()
-    clock.time += 49 * HOUR
+    clock.time += 47 * HOUR
+    one.round()
+    assert [document["status"] for document in documents(store)] == ["closed"]
+    clock.time += 47 * HOUR
+    one.round(MIDNIGHT - 1_000 * HOUR)
+    assert len(documents(store)) == 1
+    clock.time += 2 * HOUR
     one.round()
     assert documents(store) == []
-    assert (store.get_document("runs", NAME) or {})["until"] == "2024-03-03T01:00:00.000Z"
+    assert (store.get_document("runs", NAME) or {})["until"] == "2024-03-05T00:00:00.000Z"
+
+
+def test_what_is_looked_for_long_ago_stays_for_as_long_as_what_is_found_today(
+    store: Store, clock: Clock, watch: Callable[..., Watch], web: HttpReceiver
+) -> None:
+    odd(store, 0, [("192.0.2.1", MIDNIGHT - 1_000 * HOUR, "/a")])
+    one = watch(store, keep_days=2)
+    assert one.round().found == 0
+    assert one.round(MIDNIGHT - 1_001 * HOUR).found == 1
+    assert one.round().changed == 0
+    assert [document["status"] for document in documents(store)] == ["closed"]
+    assert web.bodies == []

@@ -93,6 +93,8 @@ def test_events_of_long_ago_are_grouped_and_nobody_is_told(place: Path) -> None:
             "incidents", "watch", "--once", "--since", "2024-02-29T00:00", "--json", cwd=place, env=environment
         )
         assert json.loads(done.stdout)["found"] == 3, done.stderr
+        listed = json.loads(run_verb("incidents", "list", "--status", "closed", "--json", cwd=place).stdout)
+        assert [one["client"] for one in listed["incidents"]] == ["192.0.2.107", "192.0.2.103"]
         assert [body["incident"]["client"] for body in web.bodies] == ["192.0.2.3"]
     alone = run_verb("incidents", "watch", "--since", "2024-02-29T00:00", cwd=place)
     assert (alone.exit_code, "add --once" in alone.stderr) == (2, True)

@@ -15,7 +15,7 @@ from monitoring.incidents_alerts import ALERT_SCHEMA, hour_of
 from monitoring.incidents_documents import from_document, to_document
 from monitoring.incidents_words import lines
 from oddlog.connectors.elastic_template import templates
-from tests.incident_alerts import NOON, QUIET, alert, at, grouped
+from tests.incident_alerts import QUIET, alert, at, grouped
 
 
 def told(incidents: dict[str, Incident], status: str = "open") -> list[tuple[Any, ...]]:
@@ -48,7 +48,7 @@ def test_a_round_that_is_made_again_changes_nothing() -> None:
 
 def test_what_was_written_and_read_again_is_the_same() -> None:
     found = grouped({}, alert("a", -1, "/x", "/y"), *(alert(f"p{n}", 0, "/q") for n in range(3)))
-    stored = {id: json.loads(json.dumps(to_document(one, quiet=QUIET, now=NOON))) for id, one in found.items()}
+    stored = {id: json.loads(json.dumps(to_document(one, quiet=QUIET))) for id, one in found.items()}
     assert {id: from_document(document) for id, document in stored.items()} == found
 
 
@@ -133,7 +133,7 @@ def test_what_a_log_holds_is_told_in_safe_words() -> None:
     (one,) = grouped({}, alert("a\x1b[2J", 0, "/q\u202egpj", odd=2)).values()
     one.example = {"id": "1", "time": "", "client": "a\x1b[2J", "method": None, "url": "/\x1b[2J", "status": None}
     one.reasons = [{"feature": "tok", "value": 1.0, "typical": 1.0, "share": 1.0, "text": "tok: rare \u202e words"}]
-    document = to_document(one, quiet=QUIET, now=NOON)
+    document = to_document(one, quiet=QUIET)
     text = "\n".join([document["title"], *lines(document)])
     assert document["title"] == r"a\x1b[2J: 2 odd requests for /q\u202egpj"
     assert "why: rare \\u202e words" in text
@@ -168,7 +168,7 @@ def test_every_field_that_dashboards_may_read_is_in_the_index_template() -> None
     one.example = dict.fromkeys(("id", "time", "client", "method", "url", "status"))
     one.reasons = [dict.fromkeys(("feature", "value", "typical", "share", "text"))]
     mapping = templates("oddlog")["oddlog-incidents"]["template"]["mappings"]["properties"]
-    document = to_document(one, quiet=QUIET, now=NOON)
+    document = to_document(one, quiet=QUIET)
     assert {*document} - {"key"} == {*mapping}
     assert {*one.example} == {*mapping["example"]["properties"]}
     assert {*one.reasons[0]} == {*mapping["reasons"]["properties"]}

@@ -63,7 +63,7 @@ class Told:
 
 
 def _document(one: Incident) -> dict[str, Any]:
-    return to_document(one, quiet=QUIET, now=NOON)
+    return to_document(one, quiet=QUIET)
 
 
 def clients(number: int) -> dict[str, Incident]:
