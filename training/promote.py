@@ -252,12 +252,12 @@ def _move(registry: Registry, version: str, champion: ModelVersion | None) -> No
         if before is not None and before.version not in {champion.version, version}:
             registry.set_tags(before.version, {STATUS: RETIRED})
     registry.set_alias(CHAMPION, version)
-    challenger = registry.by_alias(CHALLENGER)
-    if challenger is not None and challenger.version == version:
-        registry.delete_alias(CHALLENGER)  # there is nothing left to compare it with
     registry.set_tags(version, {STATUS: CHAMPION, "promoted_at": _now()})
     if champion is not None:
         registry.set_tags(champion.version, {STATUS: PREVIOUS})
+    challenger = registry.by_alias(CHALLENGER)
+    if challenger is not None and challenger.version == version:
+        registry.delete_alias(CHALLENGER)  # there is nothing left to compare it with
 
 
 def _unchanged(registry: Registry, champion: ModelVersion | None) -> None:
