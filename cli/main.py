@@ -19,7 +19,7 @@ app = typer.Typer(
 VERBS = (
     "demo", "score", "setup", "simulate", "ship", "enrich", "backfill", "train", "tune", "evaluate", "promote",
     "models", "threshold", "mark", "drift", "monitor", "retrain", "incidents",
-    "dead", "retention", "doctor", "stack", "config",
+    "dead", "retention", "forget", "privacy", "doctor", "stack", "config",
 )  # fmt: skip
 
 

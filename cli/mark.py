@@ -92,10 +92,13 @@ def mark_add(
     if length is not None:
         end = dt.datetime.now(dt.UTC) + duration(length, "--for")
     from oddlog.connectors.by_url import using_store
+    from oddlog.events.privacy import reader_of
     from serving.marking import mark_documents, mark_pattern
 
     settings = settings_from(config, store=store)
     said_by = who(by)
+    if client is not None:  # as the store calls it
+        client = reader_of(settings.privacy).name_of(client)
     with using_store(settings.store) as opened:
         if document:
             done = mark_documents(opened, document, verdict, by=said_by, note=note, until=end)

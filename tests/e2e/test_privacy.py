@@ -118,16 +118,20 @@ def rows(path: Path) -> Iterator[bytes]:
                 yield b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in row)
 
 
+def whole(path: Path) -> Iterator[bytes]:
+    """A file's bytes and everything in it, unpacked."""
+    data = path.read_bytes()
+    for one in [data, *(rows(path) if data.startswith(b"SQLite format 3") else [])]:
+        yield from contents(one)
+
+
 def search(folder: Path) -> tuple[dict[str, Counter[str]], int, int]:
     """What was found, by file; how many files and bytes, unpacked ones included, were looked at."""
     found: dict[str, Counter[str]] = {}
     files = size = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         files += 1
-        data = path.read_bytes()
-        wholes = [data, *(rows(path) if data.startswith(b"SQLite format 3") else [])]
-        names = os.fsencode(path.relative_to(folder))
-        for part in (names, *(part for whole in wholes for part in contents(whole))):
+        for part in (os.fsencode(path.relative_to(folder)), *whole(path)):
             size += len(part)
             for match in FIND.findall(part):
                 found.setdefault(str(path.relative_to(folder)), Counter())[match.decode()] += 1
@@ -232,6 +236,44 @@ def test_what_is_stored_is_whole_and_of_use(place: Path) -> None:
     assert any(name.startswith("drift") and name.endswith(".html") for name in names) or any(
         path.suffix == ".html" for path in (place / "state" / "mlruns" / "drift").rglob("*")
     )
+
+
+def test_a_client_is_forgotten_by_its_address(place: Path) -> None:
+    state, reader = place / "state", Reader(KEY.encode(), clients=True, queries=True)
+    name = reader.pseudonym(OWN).encode()
+    naming = {path for path in state.rglob("*") if path.is_file() and any(name in one for one in whole(path))}
+    assert {path.suffix for path in naming} >= {".sqlite", ".parquet"}
+    counted = orjson.loads(run_verb("forget", OWN, "--dry-run", "--json", cwd=state).stdout)
+    done = orjson.loads(run_verb("forget", OWN, "--json", cwd=state).stdout)
+    assert counted == {**done, "dry_run": True, "files": {**done["files"], "dry_run": True}}
+    assert done["client"].encode() == name
+    assert done["events"] == sum(line.startswith(OWN.encode()) for line in LINES) + 1
+    assert done["states"] > 0
+    assert done["files"]["staying"] == []
+    pages = {state / "score.html", state / "scored.json", state / "scored.csv"}  # who asked for them keeps them
+    left = {path for path in state.rglob("*") if path.is_file() and any(name in one for one in whole(path))}
+    assert left <= pages
+    shown = run_verb("forget", OWN, cwd=state)
+    assert shown.exit_code == 0
+    assert "events" in shown.output
+    assert run_verb("enrich", "--until-idle", "0", cwd=state).exit_code == 0
+
+
+def test_privacy_tells_who_agrees(place: Path) -> None:
+    state = place / "state"
+    agreed = run_verb("privacy", cwd=state)
+    assert agreed.exit_code == 0
+    assert "they agree" in agreed.output
+    (place / "other").write_text("another key of more than thirty-two characters")
+    rotated = {"ODDLOG_PRIVACY__KEY_FILE": str(place / "other")}
+    differs = run_verb("privacy", "--json", cwd=state, env=rotated)
+    assert differs.exit_code == 1
+    assert orjson.loads(differs.stdout)["store"]["clients"] is True
+    refused = run_verb("forget", OWN, cwd=state, env=rotated)
+    assert refused.exit_code == 2
+    assert "pseudonyms of key" in refused.output
+    name = Reader(KEY.encode(), clients=True).pseudonym(OWN)
+    assert run_verb("forget", name, "--no-expunge", cwd=state, env=rotated).exit_code == 0
 
 
 def test_another_key_or_none_is_refused(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,6 +239,24 @@ def test_a_letter_whose_bytes_were_withheld_stays_and_says_so(store: Store) -> N
     result = replay(store, DeadQuery())
     assert (result.parsed, result.still_dead) == (0, {"withheld": 3, "empty": 1})
     assert store.count_dead() == 4
+
+
+READS_BY_ITSELF = {
+    "serving/dead.py": "shows a letter; what replays is given",
+    "serving/lane.py": "a default: the consumer gives its own",
+    "serving/lines.py": "answers about lines that were sent, and stores nothing",
+    "serving/shadow.py": "a default: the consumer gives its own",
+    "training/filescore.py": "a default: the verb gives its own",
+}
+
+
+def test_nobody_else_reads_raw_records_plainly() -> None:
+    root = Path(__file__).resolve().parents[2]
+    rooms = [path for room in ("cli", "serving", "training", "monitoring") for path in (root / room).glob("*.py")]
+    importing = re.compile(r"^\s*from oddlog\.events\.parse import .*\bparse\b|events\.parse\.parse\b", re.MULTILINE)
+    found = {str(path.relative_to(root)) for path in [*rooms, root / "oddlog" / "notebook.py"]
+             if importing.search(path.read_text())}  # fmt: skip
+    assert found == set(READS_BY_ITSELF), "parse with oddlog.events.privacy.reader_of(settings.privacy).parse"
 
 
 def test_columns_are_those_of_the_schema() -> None:
