@@ -42,6 +42,7 @@ from training.threshold import (
     put_in_force,
     threshold_for,
 )
+from training.threshold_tags import check_words
 
 COVERED = 0.99
 """From this share of the period's events on, those with features under the version's baseline stand for all."""
@@ -93,6 +94,7 @@ def recalibrate(
     tell = progress or (lambda _: None)
     if budget is not None:
         check_budget(budget)
+    check_words(by, note)
     registry = registry or open_registry(settings.registry)
     registered = chosen_version(registry, version)
     tell(f"loading version {registered.version}, {registered.algorithm}")

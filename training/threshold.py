@@ -28,7 +28,7 @@ from oddlog.scoring.card import Card, Threshold
 from oddlog.scoring.threshold import check_budget
 from oddlog.settings import Settings
 from training.lock import locked
-from training.threshold_tags import Change, Way, changes_of, curve_of, tags_of
+from training.threshold_tags import Change, Way, changes_of, check_words, curve_of, tags_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ def set_budget(
     where no curve is kept, OutsideError where the threshold changed meanwhile, RegistryError, StoreError.
     """
     check_budget(budget)
+    check_words(by, note)
     registry = registry or open_registry(settings.registry)
     registered = chosen_version(registry, version)
     before = registered.threshold or card_of(registry, registered).threshold

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from oddlog.connectors.registry import ModelVersion
-from oddlog.errors import RegistryError
+from oddlog.errors import RegistryError, UsageError
 from oddlog.scoring.alert_curve import AlertCurve
 
 CURVE_TAG = "oddlog.threshold.curve"
@@ -21,6 +21,9 @@ CHANGES_TAG = "oddlog.threshold.changes"
 """Who changed the threshold, when and why: the latest MOST_CHANGES times."""
 
 MOST_CHANGES = 100
+
+MOST_TEXT = 400
+"""Characters of a note, and of a name: a tag's value may have 100,000."""
 
 Way = Literal["set", "recalibrate"]
 
@@ -39,6 +42,13 @@ class Change(BaseModel):
 
 
 _CHANGES = TypeAdapter(list[Change])
+
+
+def check_words(by: str, note: str) -> None:
+    """Whether both fit beside the others. Raises UsageError."""
+    for what, text in (("note", note), ("name", by)):
+        if len(text) > MOST_TEXT:
+            raise UsageError(f"a {what} of {len(text):,} characters", expected=f"at most {MOST_TEXT}")
 
 
 def curve_of(registered: ModelVersion) -> AlertCurve | None:

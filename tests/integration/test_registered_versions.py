@@ -236,6 +236,8 @@ def test_what_cannot_be_done_is_told(place: RegisteredPlace) -> None:
     assert "alert budget 'lots'" in threshold(place, "set", "--budget", "lots", code=2)
     for verb in (("set",), ("recalibrate", "--since", "7d")):
         assert "0 a day" in threshold(place, *verb, "--budget", "0/day", code=2)
+        long = threshold(place, *verb, "--budget", "5/day", "--note", "so " * 200, code=2)
+        assert "a note of 600 characters" in long
     told = threshold(place, "recalibrate", "--since", "2031-01-01", code=2)
     assert "0 events to learn a threshold from since 2031-01-01 00:00:00 UTC; the store holds those from" in told
     assert "at least 1,000" in threshold(place, "recalibrate", "--since", "1h", code=2)
