@@ -96,6 +96,8 @@ def mark_add(
     from serving.marking import mark_documents, mark_pattern
 
     settings = settings_from(config, store=store)
+    # Where the store calls clients by pseudonyms, so does a mark: an address would match nothing, and be kept.
+    called = None if client is None else reader_of(settings.privacy).name_of(client)
     said_by = who(by)
     if client is not None:  # as the store calls it
         client = reader_of(settings.privacy).name_of(client)
@@ -104,7 +106,7 @@ def mark_add(
             done = mark_documents(opened, document, verdict, by=said_by, note=note, until=end)
         else:
             done = mark_pattern(
-                opened, verdict, by=said_by, note=note, client=client, path_prefix=path_prefix, since=start, until=end
+                opened, verdict, by=said_by, note=note, client=called, path_prefix=path_prefix, since=start, until=end
             )
     if json:
         emit_json({"marks": [_document(one) for one in done.marks], "hushed": done.hushed})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ def test_what_has_been_is_marked_up_to_now(mark: Callable[..., Result]) -> None:
     assert "since" not in made
     assert made["until"] == made["at"]
     assert "@" in made["by"]
+
+
+def test_an_address_is_stored_as_the_store_calls_the_client(mark: Callable[..., Result]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ODDLOG_PRIVACY__CLIENTS", "pseudonymise")
+        patch.setenv("ODDLOG_PRIVACY__KEY", "k" * 32)
+        (made,) = said(mark("--client", "192.0.2.3", "--as", "expected", "--for", "1d", "--json"))["marks"]
+        again = said(mark("--client", made["client"], "--as", "expected", "--for", "1d", "--json"))["marks"]
+    assert re.fullmatch("c-[0-9a-f]{32}", made["client"])
+    assert again[0]["client"] == made["client"]
 
 
 @pytest.mark.parametrize(
