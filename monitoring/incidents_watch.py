@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,13 +21,17 @@ from monitoring.incidents_alerts import HOUR, AlertReader, hour_of, read_example
 from monitoring.incidents_documents import from_document, to_document
 from monitoring.notify import Notifier
 from oddlog.connectors.store import Store
-from oddlog.errors import OutsideError
+from oddlog.errors import OutsideError, StoreUnavailable
 from oddlog.settings import IncidentSettings
 
 log = logging.getLogger(__name__)
 
 NAME = "incidents"
 """Of the lock, and of the document in "runs" that tells how far the loop has come."""
+
+
+HOLD_EVERY = 200
+"""Documents after which the lock is prolonged: an attack may make thousands at once."""
 
 
 class Observer(Protocol):
@@ -78,8 +82,9 @@ class Watch:
         self._now = now
         self._alerts = AlertReader(store)
         self._known: dict[str, Incident] = {}
-        self._sure = False
-        """Whether `_known` is what is stored, unless somebody else has made a round since."""
+        self._unwritten: set[str] = set()
+        """Of these, those whose document may be another: its write failed, and is made again before anything else, so
+        that who was told is not told again."""
         self._stop = notifier.stopping
         self._lock_seconds = settings.lock_seconds
 
@@ -122,12 +127,10 @@ class Watch:
             return Done(waiting_for=f"{other} holds the lock {NAME!r}")
         now = self._now()
         before = self._store.get_document("runs", NAME)
-        if not self._sure or before is None or before["holder"] != self._holder:
-            self._known = _load(self._store)
-        self._sure = False  # what a failure left unwritten, or wrote unnoticed, is read again
-        done = self._round(now, hour_of(since or self._begin(before, now)))
-        self._sure = True
-        return done
+        if before is None or before["holder"] != self._holder:  # nobody's rounds, or somebody else's, came before
+            self._known, self._unwritten = _load(self._store), set()
+        self._write(now)
+        return self._round(now, hour_of(since or self._begin(before, now)))
 
     def _round(self, now: dt.datetime, since: dt.datetime) -> Done:
         alerts = self._alerts.read(since, now)
@@ -144,14 +147,14 @@ class Watch:
             self._notifier.note_end(one)
             before = self._known.get(id)
             done.closed += one.status != "open" and (before is None or before.status == "open")
-            self._keep(one, now)
-            done.changed += 1
+        self._keep(list(changed.values()), now)
+        done.changed = len(changed)
         self._store.put_document("runs", NAME, {"until": iso(now), "holder": self._holder})
         done.told = self._notifier.deliver(
             self._known.values(),
             now,
             documents=lambda one: to_document(one, quiet=self._quiet),
-            keep=lambda one: self._keep(one, now),
+            keep=lambda told: self._keep(told, now),
             go_on=lambda: not self._stop.is_set() and self._prolong() is None,
         )
         self._prune(now)
@@ -171,10 +174,20 @@ class Watch:
         for id, (example, reasons) in read_examples(self._store, [id for id in lacking if id]).items():
             lacking[id].example, lacking[id].reasons = example, reasons
 
-    def _keep(self, one: Incident, now: dt.datetime) -> None:
-        one.updated_at = now
-        self._store.put_document("incidents", one.id, to_document(one, quiet=self._quiet))
-        self._known[one.id] = one
+    def _keep(self, incidents: Sequence[Incident], now: dt.datetime) -> None:
+        """Know them, and write their documents."""
+        self._known.update((one.id, one) for one in incidents)
+        self._unwritten.update(one.id for one in incidents)
+        self._write(now)
+
+    def _write(self, now: dt.datetime) -> None:
+        for number, id in enumerate(sorted(self._unwritten), 1):
+            one = self._known[id]
+            one.updated_at = now
+            self._store.put_document("incidents", id, to_document(one, quiet=self._quiet))
+            self._unwritten.discard(id)
+            if number % HOLD_EVERY == 0 and (other := self._prolong()) is not None:
+                raise StoreUnavailable(f"{other} took the lock {NAME!r} over during a round")
 
     def _prune(self, now: dt.datetime) -> None:
         """Delete what ended, and was written last, long ago: what `--since` finds of last year stays for a while."""

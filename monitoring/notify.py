@@ -66,8 +66,8 @@ class _Pause:
 
 
 Documents = Callable[[Incident], dict[str, Any]]
-Keep = Callable[[Incident], None]
-"""Writes an incident's document. Raises StoreError."""
+Keep = Callable[[Sequence[Incident]], None]
+"""Writes incidents' documents. Raises StoreError."""
 
 
 class Notifier:
@@ -106,8 +106,8 @@ class Notifier:
     ) -> int:
         """Tell whoever waits, as far as limits and pauses allow; how many messages went out.
 
-        `keep` is called with each incident right after it was told; `go_on` is asked before each message. Raises what
-        `keep` raises: no message goes out whose sending cannot be noted."""
+        `keep` is called with the incidents of a message right after that went out; `go_on` is asked before each.
+        Raises what `keep` raises: while what was told cannot be noted, no more is."""
         everything = list(incidents)
         sent = 0
         for receiver in self._receivers:
@@ -118,7 +118,7 @@ class Notifier:
                 kind = "message" if len(told) == 1 else "digest"
                 for one in told:
                     one.told[slot] = {"as": kind, "at": iso(now), "message": message.id}
-                    keep(one)
+                keep(told)
                 self._observe.sent(receiver.name, len(told))
             self._observe.waiting(receiver.name, sum(1 for _ in self._waiting(receiver, everything)))
         return sent

@@ -32,9 +32,14 @@ def alert(
 
 
 def grouped(
-    known: Mapping[str, Incident], *alerts: dict[str, object], since: float = -24, now: float = 1, pattern: int = 3
+    known: Mapping[str, Incident],
+    *alerts: dict[str, object],
+    since: float = -24,
+    now: float = 1,
+    pattern: int = 3,
+    quiet: dt.timedelta = QUIET,
 ) -> dict[str, Incident]:
     """All incidents after a round at `now` (hours after noon) that finds these alerts."""
     frame = pl.DataFrame(alerts, schema=ALERT_SCHEMA)
-    changed = regroup(known, frame, since=hour_of(at(since)), now=at(now), quiet=QUIET, pattern_clients=pattern)
+    changed = regroup(known, frame, since=hour_of(at(since)), now=at(now), quiet=quiet, pattern_clients=pattern)
     return {**known, **changed}

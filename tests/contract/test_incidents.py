@@ -128,8 +128,24 @@ def test_another_process_goes_on_where_one_died_and_repeats_nothing(
     assert (documents(store), len(web.bodies)) == (before, told)
 
 
+def test_what_could_not_be_noted_is_noted_when_the_store_is_back_and_not_told_again(
+    store: Store, connect: Callable[[], Store], clock: Clock, watch: Callable[..., Watch], web: HttpReceiver
+) -> None:
+    odd(store, 0, [(f"192.0.2.{n}", MIDNIGHT - MINUTE, f"/{n * 'x'}") for n in range(1, 15)])
+    away = DyingAt(connect(), 14 + 1 + 9 + 3)  # documents, the loop's place, nine messages, in the midst of the digest
+    one = watch(away)
+    with pytest.raises(StoreUnavailable):
+        one.round()
+    told = [body["id"] for body in web.bodies]
+    assert len(told) == 10
+    assert one.round().told == 0
+    one.leave()
+    assert watch(store).round().told == 0
+    assert [body["id"] for body in web.bodies] == told
+
+
 class DyingAt:
-    """A store whose process dies before the write of that number."""
+    """A store that fails at the write of that number, alone."""
 
     def __init__(self, store: Store, writes: int) -> None:
         self._store, self._left = store, writes

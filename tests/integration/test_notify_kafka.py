@@ -44,7 +44,7 @@ def test_programs_hear_of_every_incident_when_it_is_found_and_when_it_is_closed(
             incidents.values(),
             at(hours),
             documents=lambda one: to_document(one, quiet=QUIET),
-            keep=lambda one: None,
+            keep=lambda told: None,
             go_on=lambda: True,
         )
 

@@ -89,6 +89,7 @@ def test_a_client_that_leaves_the_pattern_has_its_incident_back() -> None:
     found = grouped(merged, alert("p0", 0, "/q", "/r", odd=4), two[1], alert("p2", 0.5, "/q"))
     assert told(found) == [("client", ["p0"], 1, 4), ("pattern", ["p1", "p2"], 2, 2)]
     assert {one.id for one in found.values()} == {one.id for one in merged.values()}
+    assert [one.merged_into for one in found.values() if one.status == "open"] == [None, None]
 
 
 def test_events_that_were_hushed_withdraw_an_incident_and_bring_it_back_by_the_same_id() -> None:
@@ -102,6 +103,8 @@ def test_some_events_hushed_are_counted_no_more() -> None:
     known = grouped({}, alert("a", -1, odd=5, severity=6), alert("a", 0, odd=3))
     (one,) = grouped(known, alert("a", 0, odd=2)).values()
     assert (one.alerts, one.events, one.severity, one.first_seen) == (1, 2, 3.0, at(0))
+    (one,) = grouped(known, alert("a", 0, odd=3), since=-1).values()
+    assert one.alerts == 1, "in the first hour that is looked at, too"
 
 
 def test_late_events_that_join_two_incidents_make_the_first_of_them() -> None:
@@ -113,6 +116,12 @@ def test_late_events_that_join_two_incidents_make_the_first_of_them() -> None:
     (merged,) = (one for one in found.values() if one.status == "merged")
     assert found[str(merged.merged_into)].first_seen == at(-6)
     assert grouped(found, *ends, alert("a", -4, odd=4)) == found
+
+
+def test_a_longer_quiet_time_joins_what_lasts_and_loses_none_of_its_hours() -> None:
+    known = grouped({}, alert("a", -6, odd=2), alert("a", -2, odd=3), now=-1)
+    found = grouped(known, alert("a", 0.5), since=0, quiet=dt.timedelta(hours=8))
+    assert told(found) == [("client", ["a"], 3, 6)]
 
 
 def test_it_is_closed_after_the_quiet_time_and_open_again_for_what_was_late() -> None:

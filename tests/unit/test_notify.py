@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ class Told:
         for one in incidents.values():
             if enqueue is not None:
                 self.notifier.enqueue(one, at(enqueue))
-            self._keep(one)
+            self._keep([one])
 
     def restart(self) -> None:
         """As another process would go on."""
@@ -58,8 +58,8 @@ class Told:
         (value,) = (line.rsplit(" ", 1)[1] for line in lines if line.startswith(name + " "))
         return float(value)
 
-    def _keep(self, one: Incident) -> None:
-        self.stored[one.id] = json.dumps(_document(one))
+    def _keep(self, told: Sequence[Incident]) -> None:
+        self.stored.update((one.id, json.dumps(_document(one))) for one in told)
 
 
 def _document(one: Incident) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_an_incident_is_told_once_whatever_restarts(web: HttpReceiver) -> None:
 def test_a_receiver_that_dies_before_it_is_noted_is_told_again_by_the_same_id(web: HttpReceiver) -> None:
     told = Told(to(web), clients(1))
 
-    def crash(one: Incident) -> None:
+    def crash(told: Sequence[Incident]) -> None:
         raise StoreUnavailable("away")
 
     one = from_document(json.loads(next(iter(told.stored.values()))))
@@ -123,7 +123,7 @@ def test_once_the_limit_is_spent_new_ones_wait_for_the_next_message_together(web
     assert told.deliver(0) == 2
     for one in grouped({}, alert("late-1", 0.1), alert("late-2", 0.1, "/y")).values():
         told.notifier.enqueue(one, at(0.2))
-        told._keep(one)
+        told._keep([one])
     assert told.deliver(0.2) == 0
     assert told.metric('oddlog_notifications_waiting{receiver="webhook"}') == 2
     told.restart()  # what was sent in the hour before is still known
@@ -186,7 +186,7 @@ def test_old_and_small_ones_are_not_told(web: HttpReceiver) -> None:
     assert web.bodies[0]["incident"]["client"] == "big"
     small = next(one for one in found.values() if one.key == "small")
     grown = grouped({small.id: small}, alert("small", 0, severity=5))[small.id]
-    told._keep(grown)
+    told._keep([grown])
     assert told.deliver(0.1) == 1, "its severity has grown"
     assert told.deliver(0.2) == 0
 
