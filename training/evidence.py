@@ -108,6 +108,8 @@ class Evidence:
     golden_difference: float | None
     feature_digest: str
     serving_feature_digest: str
+    sample: float = 1.0
+    """Share of the clients that the events are of, where all would not fit into memory; alerts a day are of all."""
     problem: str = ""
     """Why the artifact could not be loaded; then most is None."""
     detected: Detected | None = None

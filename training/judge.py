@@ -14,7 +14,7 @@ import polars as pl
 
 from oddlog.connectors.privacy_stamp import stored_stamp
 from oddlog.connectors.registry import ModelVersion, Registry
-from oddlog.connectors.store import EventQuery, Store
+from oddlog.connectors.store import Store
 from oddlog.errors import ArtifactError
 from oddlog.events.privacy import PrivacyStamp
 from oddlog.features.baseline import Baseline
@@ -28,13 +28,15 @@ from oddlog.scoring.privacy import check_privacy
 from oddlog.scoring.threshold import anomalies, flagged_per_day
 from training.change import change_since
 from training.cost import measure_cost, resident_mb
-from training.dataset import COLUMNS
+from training.dataset import COLUMNS, Selection
 from training.evaluate import ATTACK, Planted, Quality, judge_labelled, judge_planted, quality_of, truth_of
 from training.evidence import Change, Cost, Detected, Evidence, Marked, Rival, Shadowed
+from training.limits import within_memory
 from training.marks import Marks
 from training.planting import PlantedEvents, plant_scenarios
 from training.ranks import rank_correlation
 from training.record import GRAPH_TAG
+from training.sample import in_sample
 
 Matrix = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
@@ -108,10 +110,13 @@ class Bench:
         lead_in: dt.timedelta,
         seed: int,
         marks: Marks | None = None,
+        memory_mb: int | None = None,
     ) -> None:
-        """Reads the store. Raises StoreError."""
+        """Reads the store; a sample of its clients where all would not fit into `memory_mb`. Raises StoreError."""
         ends = [one.model.card.dataset.fit_until for one in contenders if one.model is not None]
         self.since = max(ends) if ends else None
+        self.sample = 1.0
+        """Share of the clients that is judged on, chosen by hash."""
         self._marks = marks or Marks()
         self._features: dict[str, Matrix] = {}
         self._planted_features: dict[str, Matrix] = {}
@@ -121,8 +126,15 @@ class Bench:
         self.events = pl.DataFrame()
         if self.since is None:
             return
-        query = EventQuery(since=self.since - lead_in)
-        frames = list(store.read_events(query, columns=[*COLUMNS, SHADOW_VERSION, SHADOW_SCORE], order="position"))
+        selection = Selection(since=self.since - lead_in)
+        if memory_mb is not None:
+            selection, _ = within_memory(store, selection, memory_mb)
+        self.sample = selection.sample
+        columns = [*COLUMNS, SHADOW_VERSION, SHADOW_SCORE]
+        frames = [
+            frame.filter(in_sample(frame["source.address"], self.sample))
+            for frame in store.read_events(selection.query, columns=columns, order="position")
+        ]
         if not frames:
             return
         whole = pl.concat(frames)
@@ -210,7 +222,8 @@ class Bench:
         false_alarms, true_anomalies = self._marks.false_alarms(events), self._marks.true_anomalies(events)
         return Measured(
             quality=quality_of(labelled, among_planted),
-            alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours),
+            alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours)
+            / self.sample,
             detected=None if among_planted is None else _detected(among_planted),
             marked=Marked(
                 false_alarms=int(false_alarms.sum()),
@@ -245,6 +258,7 @@ def collect(bench: Bench, contender: Loaded, champion: Loaded | None, *, budget:
         algorithm=contender.registered.algorithm,
         events=bench.events.height,
         clients=bench.clients,
+        sample=bench.sample,
         hours=bench.hours,
         average_precision=quality.average_precision if quality else None,
         basis=quality.basis if quality else None,

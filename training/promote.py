@@ -181,6 +181,7 @@ def _judge(
         lead_in=dt.timedelta(days=settings.enrich.lead_in_days),
         seed=settings.train.seed,
         marks=read_marks(store),
+        memory_mb=settings.train.memory_mb,
     )
     budget = parse_budget(settings.train.budget)
     measured = []

@@ -147,6 +147,10 @@ def as_markdown(promotion: Promotion) -> str:
             f" on {evidence.events:,} events from {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, "
             "all of them after what candidates and champion were fitted on."
         )
+        if evidence.sample < 1:
+            lines[-1] += (
+                f" They are of {100 * evidence.sample:.3g} % of the clients, chosen by hash, to fit into memory."
+            )
     else:
         lines[-1] += "; there were no events after those that the candidates were fitted on."
     if promotion.waiting is not None:

@@ -122,7 +122,8 @@ def _scenarios(gate: ScenariosGate, evidence: Evidence) -> Said:
 
 def _marks(gate: MarksGate, evidence: Evidence) -> Said:
     """Each kind of mark against its own limit, or the champion's share, where that one is the easier."""
-    marked, rival = evidence.marked, evidence.champion and evidence.champion.marked
+    marked = evidence.marked
+    rival = None if evidence.champion is None else evidence.champion.marked
     most, least = gate.max_false_alarms, gate.min_true_anomalies
     if rival is not None:
         # Its own false alarms were what people marked: who flags fewer of them is an improvement, however many.

@@ -33,6 +33,7 @@ from oddlog.scoring.reference import make_reference
 from oddlog.settings import StoreSettings
 from oddlog.simulation import simulate
 from tests.small_model import parts_of
+from training import limits
 from training.change import change_since
 from training.cost import measure_cost, resident_mb
 from training.evaluate import ATTACK, truth_of
@@ -191,6 +192,18 @@ def test_the_evidence_of_an_honest_model_passes_the_projects_gates(bench: Bench,
     assert evidence.clients > 10
     assert evidence.cost is not None
     assert 0 < evidence.cost.one_row_ms < evidence.cost.batch_ms
+
+
+def test_what_does_not_fit_into_memory_is_judged_on_a_sample_of_clients(
+    place: Place, honest: Loaded, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = collect(bench, honest, None, budget=20.0)
+    monkeypatch.setattr(limits, "BYTES_PER_EVENT", 25_000)  # so that 2,000 of the 4,000 events fit
+    evidence = collect(Bench(place.store, [honest], lead_in=LEAD_IN, seed=0, memory_mb=1), honest, None, budget=20.0)
+    assert (whole.sample, evidence.sample) == (1.0, 0.5)
+    assert 0.3 < evidence.clients / whole.clients < 0.7
+    # Alerts are told of all clients.
+    assert evidence.alerts_per_day == pytest.approx(whole.alerts_per_day, rel=0.5)
 
 
 def test_marks_are_labels_and_are_counted(place: Place, honest: Loaded, bench: Bench) -> None:
