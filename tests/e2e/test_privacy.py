@@ -158,7 +158,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = folder / "state"
     state.mkdir()
     (folder / "key").write_text(KEY + "\n")
-    (state / "gates.toml").write_text("[schema]\n")
+    (state / "gates.toml").write_text("[schema]\n[golden]\nmax_difference = 1e-3\n")
     (state / "oddlog.toml").write_text(
         f"""
         [source]
@@ -193,6 +193,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("ship", str(folder / "second.log"))
     run("enrich", "--until-idle", "0.2")
     run("backfill")
+    run("incidents", "watch", "--once", "--since", "2026-03-01")
     run("train")
     run("evaluate", "--until", "2030-01-01")
     result = run_verb("drift", "--json", cwd=state)
@@ -226,6 +227,7 @@ def test_what_is_stored_is_whole_and_of_use(place: Path) -> None:
         assert store.count_events(EventQuery(clients=(reader.pseudonym(OWN),))) == mine
         assert stored_stamp(store) == reader.stamp
         assert len(store.list_documents("state")) > 3, "no snapshot was searched"
+        assert store.list_documents("incidents")
     settings = RegistrySettings(url=f"sqlite:///{place}/state/mlruns/mlflow.db")
     registry = open_registry(settings)
     card = read_card(registry.download("1", place / "downloaded"))
@@ -293,3 +295,18 @@ def test_another_key_or_none_is_refused(place: Path, tmp_path: Path) -> None:
     assert model.exit_code == 2
     assert "privacy.queries" in model.output
     assert (state / "mlruns" / "oddlog.sqlite").stat().st_mtime_ns == before
+
+
+def test_a_model_of_other_queries_is_neither_promoted_nor_served(place: Path) -> None:
+    """The last: it changes what the place is."""
+    state, kept = place / "state", {"ODDLOG_PRIVACY__QUERIES": "keep"}
+    adopted = run_verb("privacy", "--adopt", cwd=state, env=kept)
+    assert adopted.exit_code == 1
+    assert "privacy of champion 1 is not that of the settings" in adopted.output
+    refused = run_verb("promote", cwd=state, env=kept)
+    assert refused.exit_code == 1
+    assert "trained on events with dropped query strings" in refused.output
+    run_verb("ship", str(place / "second.log"), cwd=state)
+    consumed = run_verb("enrich", "--until-idle", "0.2", "--json", cwd=state, env=kept)
+    counts = orjson.loads(consumed.stdout)
+    assert (counts["scored"], counts["pending"]) == (0, len(LINES) - len(LINES) // 2)
