@@ -198,7 +198,8 @@ def incidents_test(config: Config = None, json: Json = False) -> None:
         emit_json(outcome)
     else:
         for name, what in outcome.items():
-            out.print(f"{name}: {what}", markup=False, highlight=False, soft_wrap=True)
+            told = f"{name}: sent" if what == "sent" else what  # an error begins with the receiver's name
+            out.print(told, markup=False, highlight=False, soft_wrap=True)
     if any(what != "sent" for what in outcome.values()):
         raise OutsideError("not every receiver took the test message")
 

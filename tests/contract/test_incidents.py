@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from monitoring import incidents_watch
 from monitoring.incidents_gauges import IncidentGauges
 from monitoring.incidents_watch import NAME, Watch
 from monitoring.notify import Notifier
@@ -18,6 +19,7 @@ from oddlog.errors import StoreUnavailable
 from oddlog.settings import IncidentSettings, NotifySettings, Settings
 from tests.receivers import HttpReceiver
 from tests.store_frames import MIDNIGHT, REASONS, acknowledged, read, scored
+from tests.waiting import until
 
 MINUTE, HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
 
@@ -167,6 +169,29 @@ def test_only_one_is_at_work(store: Store, connect: Callable[[], Store], watch: 
     one.leave()
     assert other.round().waiting_for == ""
     assert "holds the lock" in one.round().waiting_for
+
+
+@pytest.mark.parametrize("hold_every", [1, 200])
+def test_who_lost_the_lock_in_a_round_tells_nobody(
+    store: Store, connect: Callable[[], Store], watch: Callable[..., Watch], web: HttpReceiver,
+    monkeypatch: pytest.MonkeyPatch, hold_every: int,
+) -> None:  # fmt: skip
+    class Slow(DyingAt):
+        """Its first write takes longer than the lock lasts."""
+
+        def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
+            until(lambda: store.acquire_lock(NAME, "another", 60) in (None, "another"), "the end of the lock")
+            super().put_document(collection, id, document)
+
+    monkeypatch.setattr(incidents_watch, "HOLD_EVERY", hold_every)
+    odd(store, 0, [("192.0.2.1", MIDNIGHT - MINUTE, "/a"), ("192.0.2.2", MIDNIGHT - MINUTE, "/b")])
+    one = watch(Slow(connect(), 1_000), lock_seconds=0.05)
+    if hold_every == 1:
+        with pytest.raises(StoreUnavailable, match="another took the lock"):
+            one.round()
+    else:
+        assert one.round().told == 0
+    assert web.bodies == []
 
 
 def test_what_another_did_meanwhile_is_read(

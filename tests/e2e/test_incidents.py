@@ -108,4 +108,6 @@ def test_receivers_are_tried(place: Path) -> None:
         web.answers = [(500, {})]
         failed = run_verb("incidents", "test", "--json", cwd=place, env=environment)
         assert (failed.exit_code, json.loads(failed.stdout)) == (3, {"webhook": "webhook answers 500", "slack": "sent"})
+        web.answers = [(500, {})]
+        assert run_verb("incidents", "test", cwd=place, env=environment).stdout == "webhook answers 500\nslack: sent\n"
     assert web.bodies[0] == {"event": "test", "id": "test", "text": web.bodies[0]["text"]}
