@@ -12,7 +12,6 @@ import orjson
 import pytest
 
 from oddlog.connectors.by_url import open_store
-from oddlog.connectors.privacy_stamp import adopt_stamp, claim_store, stored_stamp
 from oddlog.connectors.store import DeadQuery, Store
 from oddlog.errors import ArtifactError, UsageError
 from oddlog.events.envelope import envelope
@@ -28,7 +27,6 @@ from oddlog.settings_privacy import PrivacySettings
 from oddlog.simulation.traffic import simulate
 from serving.dead import replay
 from tests.small_model import small_model
-from tests.store_frames import events
 
 KEY = b"a key of thirty-two characters.."
 BOTH = Reader(KEY, clients=True, queries=True)
@@ -210,28 +208,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.setup()
     yield opened
     opened.close()
-
-
-def test_a_store_belongs_to_who_writes_first(store: Store) -> None:
-    claim_store(store, None)
-    assert stored_stamp(store) is None
-    claim_store(store, STAMP)
-    assert stored_stamp(store) == STAMP
-    claim_store(store, STAMP)
-    for other in (None, OTHER_KEY, PLAIN_QUERIES):
-        with pytest.raises(UsageError, match="the settings ask for"):
-            claim_store(store, other)
-    adopt_stamp(store, OTHER_KEY)
-    claim_store(store, OTHER_KEY)
-    adopt_stamp(store, None)
-    claim_store(store, None)
-
-
-def test_a_store_with_plain_events_takes_no_private_ones_unasked(store: Store) -> None:
-    store.write_events(events(1))
-    with pytest.raises(UsageError, match="events are plain"):
-        claim_store(store, STAMP)
-    assert stored_stamp(store) is None
 
 
 def test_a_letter_whose_bytes_were_withheld_stays_and_says_so(store: Store) -> None:
