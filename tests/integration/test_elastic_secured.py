@@ -43,6 +43,7 @@ from tests.certificates import Authority
 from tests.children import ODDLOG, QUICK_START, running
 from tests.small_model import small_model
 from tests.waiting import until
+from training.promote import promote
 from training.train import train
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.usefixtures("own_servers"), pytest.mark.timeout(600)]
@@ -52,7 +53,7 @@ START = dt.datetime(2024, 3, 4, tzinfo=dt.UTC)
 LINES = [line.encode() for line in simulate(seed=41, start=START, lines=3_000, days=2).lines]
 ALL = EventQuery()
 PASSWORD = "correct horse"
-WITH_ROLES = {"admin": "superuser", "oddlog": "oddlog", "keeper": "retention", "nobody": ""}
+WITH_ROLES = {"admin": "superuser", "oddlog": "oddlog", "keeper": "retention", "judge": "judge", "nobody": ""}
 
 
 def users(*names: str) -> str:
@@ -65,7 +66,7 @@ def users(*names: str) -> str:
 
 def roles(**changed: object) -> str:
     """`roles.yml`: a role a line, for JSON is YAML."""
-    given = {"oddlog": "role.json", "retention": "role-retention.json"}
+    given = {"oddlog": "role.json", "retention": "role-retention.json", "judge": "role-judge.json"}
     read = {name: json.loads((ROLES / file).read_text()) for name, file in given.items()}
     return "".join(f"{name}: {json.dumps(role)}\n" for name, role in (read | changed).items())
 
@@ -185,6 +186,7 @@ def test_the_role_is_enough_for_consumer_training_backfill_and_drift(
     assert (store.count_events(EventQuery(status="pending")), store.count_dead()) == (1_500, 1)
 
     trained = train(settings, algorithm="surprise", store=store)
+    judge_dry(settings, ElasticStore(secured.settings("judge")), trained.version)
     registry = open_registry(settings.registry)
     registry.set_alias(CHAMPION, trained.version)
     model = small_model(tmp_path / "small", LINES[:1_500])
@@ -204,6 +206,18 @@ def test_the_role_is_enough_for_consumer_training_backfill_and_drift(
     store.release_lock("promotion", "me")
     assert store.delete_dead(store.read_dead()["_id"].to_list()) == 1
     assert store.setup_problems() == []
+
+
+def judge_dry(settings: Settings, store: ElasticStore, version: str) -> None:
+    """A dry run of a promotion, as the user that may only read; a real one is refused to it."""
+    chosen = {"gates": ROLES.parents[1] / "gates.toml", "reports": settings.source.state_dir.with_name("reports")}
+    changed = settings.model_copy(update={"promote": settings.promote.model_copy(update=chosen)})
+    judged = promote(changed, dry_run=True, store=store).judged
+    assert [one.version.version for one in judged] == [version]
+    assert judged[0].evidence.events > 0
+    with pytest.raises(StoreRefused, match=r"unauthorized for user \[judge\]"):
+        promote(changed, store=store)
+    store.close()
 
 
 def test_doctor_names_what_a_user_lacks(secured: Secured, store: ElasticStore, tmp_path: Path) -> None:
