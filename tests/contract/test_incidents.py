@@ -17,6 +17,7 @@ from monitoring.notify_receivers import receivers
 from oddlog.connectors.store import Collection, EventQuery, Store
 from oddlog.errors import StoreUnavailable
 from oddlog.settings import IncidentSettings, NotifySettings, Settings
+from serving.forget import forget
 from tests.receivers import HttpReceiver
 from tests.store_frames import MIDNIGHT, REASONS, acknowledged, read, scored
 from tests.waiting import until
@@ -222,6 +223,23 @@ def test_events_hushed_meanwhile_make_no_incident(
         "withdrawn: 192.0.2.1": "withdrawn",
         "192.0.2.2: 1 odd request for /b": "open",
     }
+
+
+def test_a_client_that_was_forgotten_is_not_brought_back_by_a_watch_that_runs(
+    store: Store, clock: Clock, watch: Callable[[Store], Watch], web: HttpReceiver
+) -> None:
+    several = [(f"192.0.2.{n}", MIDNIGHT - MINUTE, "/same") for n in range(3)]
+    odd(store, 0, [("198.51.100.77", MIDNIGHT - MINUTE, "/a"), ("198.51.100.77", MIDNIGHT - MINUTE, "/same"), *several])
+    odd(store, 9, [("203.0.113.9", MIDNIGHT - 90 * MINUTE, "/same")])
+    one = watch(store)
+    one.round()
+    forget(store, ["198.51.100.77", "203.0.113.9"])
+    clock.time += 3 * HOUR
+    one.round()
+    text = str(store.list_documents("incidents"))
+    assert "198.51.100.77" not in text
+    assert "203.0.113.9" not in text
+    assert [document["status"] for document in documents(store)] == ["closed"]
 
 
 def test_after_a_pause_everything_since_the_last_round_is_looked_at(
