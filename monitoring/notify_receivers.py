@@ -9,6 +9,7 @@ import smtplib
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,7 +17,7 @@ import orjson
 
 from monitoring.notify import Receiver
 from monitoring.notify_message import Message, as_json, as_slack
-from oddlog.errors import NotifyError, ReceiverUnavailable, SourceError
+from oddlog.errors import NotifyError, ReceiverUnavailable, SourceError, UsageError
 from oddlog.settings import NotifySettings, Settings, SourceSettings
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ _FOR_NOW = frozenset({408, 425, 429})
 
 
 def receivers(settings: Settings) -> list[Receiver]:
-    """Those that the settings name. Raises UsageError for a Kafka URL that is none."""
+    """Those that the settings name. Raises UsageError for a Kafka URL, or a file of authorities, that is none."""
     notify = settings.notify
+    trusted = None if notify.ca_file is None else _trusting(httpx.create_ssl_context(), notify.ca_file)
     found: list[Receiver] = []
     if notify.webhook is not None:
         token = None if notify.webhook_token is None else notify.webhook_token.get_secret_value()
-        found.append(Webhook(notify.webhook.get_secret_value(), token=token, timeout=notify.timeout))
+        url = notify.webhook.get_secret_value()
+        found.append(Webhook(url, token=token, timeout=notify.timeout, trusted=trusted))
     if notify.slack is not None:
-        found.append(Slack(notify.slack.get_secret_value(), timeout=notify.timeout))
+        found.append(Slack(notify.slack.get_secret_value(), timeout=notify.timeout, trusted=trusted))
     if notify.mail_to is not None:
         found.append(Mail(notify))
     if notify.kafka is not None:
@@ -49,10 +52,12 @@ class Webhook:
     name = "webhook"
     for_programs = False
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout: float = 10.0, trusted: ssl.SSLContext | None = None
+    ) -> None:
         self._url = url
         headers = {"user-agent": "oddlog", "content-type": "application/json"}
-        self._client = httpx.Client(timeout=timeout, headers=headers)
+        self._client = httpx.Client(timeout=timeout, headers=headers, verify=True if trusted is None else trusted)
         if token is not None:
             self._client.headers["authorization"] = f"Bearer {token}"
 
@@ -100,6 +105,9 @@ class Mail:
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
         self._to = [one.strip() for one in (settings.mail_to or "").split(",")]
+        self._trusted = ssl.create_default_context()
+        if settings.ca_file is not None:
+            _trusting(self._trusted, settings.ca_file)
 
     def send(self, message: Message) -> None:
         """Hand it to the SMTP server. Raises NotifyError, ReceiverUnavailable."""
@@ -113,7 +121,7 @@ class Mail:
         try:
             with self._connection() as server:
                 if self._settings.smtp_security == "starttls":
-                    server.starttls(context=ssl.create_default_context())
+                    server.starttls(context=self._trusted)
                 if self._settings.smtp_username is not None:
                     password = self._settings.smtp_password
                     server.login(self._settings.smtp_username, "" if password is None else password.get_secret_value())
@@ -125,7 +133,7 @@ class Mail:
         except ssl.SSLCertVerificationError as error:
             raise NotifyError(
                 f"mail: the certificate of the SMTP server is not trusted: {error.verify_message}",
-                mend="look at settings notify.smtp_host and notify.smtp_security",
+                mend="look at notify.smtp_host, and set notify.ca_file to the PEM file of the authority",
             ) from None
         except smtplib.SMTPNotSupportedError:
             raise NotifyError(
@@ -141,7 +149,7 @@ class Mail:
     def _connection(self) -> smtplib.SMTP:
         host, port, timeout = self._settings.smtp_host, self._settings.smtp_port, self._settings.timeout
         if self._settings.smtp_security == "tls":
-            return smtplib.SMTP_SSL(host, port, timeout=timeout, context=ssl.create_default_context())
+            return smtplib.SMTP_SSL(host, port, timeout=timeout, context=self._trusted)
         return smtplib.SMTP(host, port, timeout=timeout)
 
 
@@ -177,6 +185,17 @@ class Topic:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _trusting(context: ssl.SSLContext, authorities: Path) -> ssl.SSLContext:
+    """The context with further authorities. Raises UsageError."""
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"{authorities} holds no certificate: {error}", expected="a PEM file", mend="correct notify.ca_file"
+        ) from None
+    return context
 
 
 def _answered(code: int) -> NotifyError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -50,11 +51,13 @@ class NotifySettings(Group):
     smtp_port: int = Field(default=25, ge=1, le=65_535)
     """Its port: 25, 587 (`starttls`) or 465 (`tls`)."""
     smtp_security: Literal["none", "starttls", "tls"] = "none"
-    """How the connection is secured; a certificate that is not trusted is refused."""
+    """How the connection is secured."""
     smtp_username: str | None = None
     """SMTP user."""
     smtp_password: SecretStr | None = None
     """SMTP password."""
+    ca_file: Path | None = None
+    """PEM file with further authorities to trust for TLS to webhooks and to the SMTP server."""
     kafka: str | None = None
     """`kafka://host:port[,host:port]/topic` that gets each incident when it is found and when it is closed, for
     programs; with the credentials of `source`. Not held to `min_severity` and `most_per_hour`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 class HttpReceiver:
     """Keeps what it was sent. `answers`: (status, headers) of the next requests; then 200 to all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.bodies: list[Any] = []
         """Of requests that were answered 200."""
         self.headers: list[dict[str, str]] = []
@@ -41,7 +42,9 @@ class HttpReceiver:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'' if tls is None else 's'}://127.0.0.1:{self._server.server_port}/hook"
 
     @contextmanager
     def running(self) -> Iterator[HttpReceiver]:
@@ -51,11 +54,19 @@ class HttpReceiver:
 
 
 class SmtpReceiver:
-    """Speaks as much SMTP (RFC 5321) and AUTH PLAIN and LOGIN (RFC 4954) as a client needs; keeps the mails.
+    """Speaks as much SMTP (RFC 5321), AUTH PLAIN (RFC 4954) and STARTTLS (RFC 3207) as a client needs; keeps the mails.
 
-    `refuse`: what a command is answered instead, by its verb, once."""
+    `refuse`: what a command is answered instead, by its verb, once. With `tls` it is offered, and nobody heard without;
+    `at_once`: from the first byte on (RFC 8314)."""
 
-    def __init__(self, *, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        at_once: bool = False,
+    ) -> None:
         self.mails: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.refuse: dict[str, str] = {}
@@ -65,23 +76,46 @@ class SmtpReceiver:
             def say(self, text: str) -> None:
                 self.wfile.write(text.encode() + b"\r\n")
 
+            def secure(self) -> None:
+                assert tls is not None
+                self.request = tls.wrap_socket(self.request, server_side=True)
+                self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+
             def handle(self) -> None:
+                try:
+                    self.talk()
+                except OSError:  # a client that does not trust the certificate leaves
+                    return
+
+            def greet(self, secured: bool) -> None:
+                self.say("250-here")
+                if not secured:
+                    self.say("250-STARTTLS")
+                elif user is not None:
+                    self.say("250-AUTH PLAIN")
+                self.say("250 SIZE 1000000")
+
+            def talk(self) -> None:
+                if at_once:
+                    self.secure()
                 self.say("220 here")
-                known, to = user is None, list[str]()
+                known, to, secured = user is None, list[str](), tls is None or at_once
                 while line := self.rfile.readline():
                     command, _, rest = line.decode().strip().partition(" ")
                     command = command.upper()
                     if command in receiver.refuse:
                         self.say(receiver.refuse.pop(command))
                     elif command == "EHLO":
-                        self.say("250-here")
-                        self.say("250-8BITMIME" if user is None else "250-AUTH PLAIN")
-                        self.say("250 SIZE 1000000")
+                        self.greet(secured)
+                    elif command == "STARTTLS" and not secured:
+                        self.say("220 go on")
+                        self.secure()
+                        secured = True
                     elif command == "AUTH":
                         given = base64.b64decode(rest.partition(" ")[2]).split(b"\0")[1:]
                         known = given == [(user or "").encode(), (password or "").encode()]
                         self.say("235 known" if known else "535 unknown")
-                    elif command in ("MAIL", "RCPT") and not known:
+                    elif command in ("MAIL", "RCPT") and not (known and secured):
                         self.say("530 who are you")
                     elif command == "RCPT":
                         to.append(rest.partition(":")[2].strip("<>"))

@@ -6,8 +6,10 @@ import datetime as dt
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from prometheus_client import generate_latest
@@ -20,6 +22,7 @@ from monitoring.notify_message import digest, opening, trial
 from monitoring.notify_receivers import Mail, Slack, Webhook, receivers
 from oddlog.errors import NotifyError, ReceiverUnavailable, StoreUnavailable, UsageError
 from oddlog.settings import NotifySettings, Settings
+from tests.certificates import Authority
 from tests.incident_alerts import NOON, QUIET, alert, at, grouped
 from tests.receivers import HttpReceiver, SmtpReceiver
 
@@ -245,6 +248,52 @@ def test_a_mail_server_without_tls_is_not_trusted_with_a_password() -> None:
         with pytest.raises(NotifyError, match=r"notify\.smtp_security"):
             Mail(settings).send(trial())
     assert server.mails == []
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server is given, and the file of the authority that signed it."""
+    authority, files = Authority(), {name: tmp_path / f"{name}.pem" for name in ("key", "chain", "authority")}
+    certificate = authority.certificate()
+    for name, text in (("key", certificate.key), ("chain", certificate.chain), ("authority", authority.pem)):
+        files[name].write_text(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["chain"], files["key"])
+    return context, files["authority"]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_mail_goes_by_tls_to_a_server_that_is_trusted_alone(
+    tls: tuple[ssl.SSLContext, Path], security: Literal["starttls", "tls"]
+) -> None:
+    context, authority = tls
+    with SmtpReceiver(user="me", password="s3cret", tls=context, at_once=security == "tls").running() as server:
+        settings = NotifySettings(
+            mail_to="a@example.org", smtp_port=server.port, smtp_security=security, smtp_username="me",
+            smtp_password="s3cret",
+        )  # fmt: skip
+        with pytest.raises(NotifyError, match="not trusted"):
+            Mail(settings).send(trial())
+        assert server.mails == []
+        Mail(settings.model_copy(update={"ca_file": authority})).send(trial())
+        with pytest.raises(NotifyError):
+            Mail(settings.model_copy(update={"ca_file": authority, "smtp_security": "none", "timeout": 0.3})).send(
+                trial()
+            )
+    assert len(server.mails) == 1
+
+
+def test_a_webhook_goes_by_tls_to_a_server_that_is_trusted_alone(tls: tuple[ssl.SSLContext, Path]) -> None:
+    context, authority = tls
+    with HttpReceiver(tls=context).running() as web:
+        (untrusting,) = receivers(Settings(notify=to(web)))
+        with pytest.raises(NotifyError, match="ConnectError"):
+            untrusting.send(trial())
+        (trusting,) = receivers(Settings(notify=to(web, ca_file=authority)))
+        trusting.send(trial())
+        assert len(web.bodies) == 1
+        with pytest.raises(UsageError, match="holds no certificate"):
+            receivers(Settings(notify=to(web, ca_file=authority.with_name("nothing"))))
 
 
 def test_log_text_cannot_call_everybody_in_slack(web: HttpReceiver) -> None:
