@@ -58,7 +58,7 @@ def test_one_is_at_work_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_candidate_that_gates_reject_is_told_by_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    promotion = Promotion([], None, "4", False, dt.datetime(2026, 3, 1), report=Path("reports/one.md"))
+    promotion = Promotion([], None, "4", False, dt.datetime(2026, 3, 1, tzinfo=dt.UTC), report=Path("reports/one.md"))
     rejected = Retraining("rejected", "quality", [Look("marks", True, "20 marks")], promotion=promotion)
     monkeypatch.setattr(verb, "_once", lambda *arguments: rejected)
     done = run(tmp_path, "--when", "marks 20", "--json")
