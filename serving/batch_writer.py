@@ -58,6 +58,7 @@ class Written:
     scored: int
     pending: int
     anomalies: int
+    hushed: int
     dead: pl.DataFrame
     """With the events that the store refused for good."""
     retries: int
@@ -118,6 +119,7 @@ class BatchWriter:
             scored=scored,
             pending=events.height - scored,
             anomalies=int(events["anomaly.is_anomaly"].sum() or 0),
+            hushed=events["anomaly.hushed"].len() - events["anomaly.hushed"].null_count(),
             dead=dead,
             retries=retries + again,
         )

@@ -35,6 +35,7 @@ class Totals(Protocol):
     pending: int
     settled: int
     anomalies: int
+    hushed: int
     batches: int
     replayed: int
 
@@ -268,7 +269,8 @@ class ConsumerMetrics(ConsumerObserver):
         yield events
         for name, meaning in {
             "records": "Records read and committed.",
-            "anomalies": "Events at or over the threshold.",
+            "anomalies": "Events at or over the threshold, those that marks hush left out.",
+            "hushed": "Events at or over the threshold that a mark keeps from being alerts.",
             "batches": "Batches committed.",
             "settled": "Events that were written as pending and scored later.",
             "replayed": "Events replayed to restore client state.",

@@ -62,6 +62,7 @@ class Counts:
     settled: int = 0
     dead_letters: int = 0
     anomalies: int = 0
+    hushed: int = 0
     batches: int = 0
     retries: int = 0
     replayed: int = 0
@@ -340,6 +341,7 @@ class Enricher:
         self.counts.pending += written.pending
         self.counts.dead_letters += written.dead.height
         self.counts.anomalies += written.anomalies
+        self.counts.hushed += written.hushed
         self.counts.batches += 1
         self._observe.batch(self.counts, dict(written.dead["kind"].value_counts().iter_rows()))
         if batch.shadow is not None:

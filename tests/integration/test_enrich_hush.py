@@ -84,6 +84,7 @@ def test_what_is_expected_raises_no_alert_from_then_on(tmp_path: Path, monkeypat
     assert set(later.filter("anomaly.is_anomaly")["source.address"]) == {"203.0.113.8"}
     assert after["anomaly.hushed"].null_count() == after.height
     assert {"203.0.113.7", "203.0.113.8"} == set(after.filter("anomaly.is_anomaly")["source.address"])
+    assert consumer.counts.hushed == hushed.height
     # Marks are looked at once before the first batch, then beside the batches.
     assert asked.count(thread.name) == 1
     assert set(asked) == {thread.name, "marks"}

@@ -63,7 +63,9 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_counts_are_those_of_the_consumer(metrics: ConsumerMetrics, port: str) -> None:
-    totals = Counts(records=12, scored=8, pending=3, settled=1, anomalies=2, batches=2, retries=5, replayed=40)
+    totals = Counts(
+        records=12, scored=8, pending=3, settled=1, anomalies=2, hushed=6, batches=2, retries=5, replayed=40
+    )
     metrics.batch(totals, {"empty": 1})
     totals.scored += 1  # the consumer's own object: asked for when Prometheus asks
     metrics.batch(totals, {"empty": 1, "bad_json": 4})
@@ -75,7 +77,7 @@ def test_counts_are_those_of_the_consumer(metrics: ConsumerMetrics, port: str) -
     found = samples(httpx.get(f"{port}/metrics").text)
     assert found["oddlog_consumer_events_total", ("scored",)] == 9
     assert found["oddlog_consumer_events_total", ("pending",)] == 3
-    for name in ("records", "anomalies", "batches", "settled", "replayed"):
+    for name in ("records", "anomalies", "hushed", "batches", "settled", "replayed"):
         assert found[f"oddlog_consumer_{name}_total", ()] == getattr(totals, name)
     assert found["oddlog_consumer_dead_letters_total", ("empty",)] == 2
     assert found["oddlog_consumer_dead_letters_total", ("bad_json",)] == 4
