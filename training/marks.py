@@ -14,11 +14,10 @@ import polars as pl
 
 from oddlog.connectors.marks import FALSE_ALARMS, Mark, list_marks, verdicts
 from oddlog.connectors.store import Store
+from training.dataset import ALERTED
 
 LABELS = {"true-anomaly": "attack:marked", "false-alarm": "benign", "expected": "benign"}
 """The label that a verdict stands for (`labels.truth`)."""
-
-ALERTED = "anomaly.is_anomaly"
 
 
 @dataclass(frozen=True, slots=True)
