@@ -8,6 +8,7 @@ float32, `novelty_severity` float64, `novelty_is_anomaly` bool, and its threshol
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,6 +27,11 @@ ARROW = "application/vnd.apache.arrow.stream"
 SCHEMA_BYTES = 262_144
 """Largest schema that is read: some 3,000 columns, named one by one in a refusal."""
 
+CHECKED_SCHEMAS = 16
+"""Schemas of requests that are remembered."""
+
+_CHECKED: dict[tuple[bytes, tuple[str, ...]], tuple[Any, list[int] | None]] = {}
+
 METADATA = ("model_name", "model_version", "baseline_digest", "threshold", "threshold_version", "champion")
 """Keys of an answer's schema metadata; `champion` is the version that is champion now, "" for none."""
 
@@ -43,6 +49,21 @@ _REASONS = pa.list_(
         ]
     )
 )
+
+_SCORES = (
+    pa.field("score", pa.float32()),
+    pa.field("severity", pa.float64()),
+    pa.field("is_anomaly", pa.bool_()),
+    pa.field("reasons", _REASONS),
+)
+_NOVELTY = (
+    pa.field("novelty_score", pa.float32()),
+    pa.field("novelty_severity", pa.float64()),
+    pa.field("novelty_is_anomaly", pa.bool_()),
+)
+
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""What Arrow's own writer ends a stream with."""
 
 _WRITE_FLOATS = "pyarrow: pa.record_batch({name: pa.array(column, pa.float32()) for ...})"
 
@@ -100,18 +121,7 @@ def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[
             expected=f"one float32 column each of {', '.join(names)}",
             mend="GET /v1/schema lists the features and what they mean",
         )
-    schema = pa.ipc.read_schema(first)
-    if (differ := columns_that_differ(schema.names, names)) is not None:
-        raise Refusal(
-            422,
-            f"the columns are not the model's: {differ}",
-            expected=f"one float32 column each of {', '.join(names)}",
-            mend="GET /v1/schema lists the features and what they mean",
-        )
-    wrong = [f"{field.name} is {field.type}" for field in schema if field.type != pa.float32()]
-    if wrong:
-        raise Refusal(422, f"column types: {', '.join(wrong)}", expected="float32 in every column", mend=_WRITE_FLOATS)
-    order = [schema.get_field_index(name) for name in names]
+    schema, order = _checked_schema(first, names)
     rows = 0
     for message in messages:
         if message.type != "record batch":
@@ -129,10 +139,34 @@ def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[
             raise too_many_rows(rows, max_rows)
         batch = pa.ipc.read_record_batch(message, schema)
         batch.validate()
-        matrix = np.empty((batch.num_rows, len(names)), dtype=np.float32)
-        for place, index in enumerate(order):
-            matrix[:, place] = batch.column(index).to_numpy(zero_copy_only=False)
-        yield matrix
+        if batch.num_rows:
+            matrix = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
+            yield matrix if order is None else matrix[:, order]
+
+
+def _checked_schema(first: Any, names: list[str]) -> tuple[Any, list[int] | None]:
+    """The schema of a stream's first message, and the places of `names` in it (None: in order). Raises Refusal.
+
+    Clients send the same schema again and again: what was checked is remembered by its bytes."""
+    known = bytes(first.metadata), tuple(names)
+    if (found := _CHECKED.get(known)) is not None:
+        return found
+    schema = pa.ipc.read_schema(first)
+    if (differ := columns_that_differ(schema.names, names)) is not None:
+        raise Refusal(
+            422,
+            f"the columns are not the model's: {differ}",
+            expected=f"one float32 column each of {', '.join(names)}",
+            mend="GET /v1/schema lists the features and what they mean",
+        )
+    wrong = [f"{field.name} is {field.type}" for field in schema if field.type != pa.float32()]
+    if wrong:
+        raise Refusal(422, f"column types: {', '.join(wrong)}", expected="float32 in every column", mend=_WRITE_FLOATS)
+    order = [schema.get_field_index(name) for name in names]
+    if len(_CHECKED) >= CHECKED_SCHEMAS:
+        _CHECKED.clear()
+    _CHECKED[known] = found = schema, None if order == sorted(order) else order
+    return found
 
 
 def too_many_rows(found: int, max_rows: int) -> Refusal:
@@ -210,7 +244,6 @@ def encode_scores(scores: Scores) -> bytes:
             pa.array(np.cumsum(counts, dtype=np.int32)), pa.array(flat, _REASONS.value_type), type=_REASONS
         ),
     ]
-    names = ["score", "severity", "is_anomaly", "reasons"]
     said = {key: str(value) for key, value in provenance(scores).items()}
     if (novelty := scores.novelty) is not None:
         columns += [
@@ -218,13 +251,21 @@ def encode_scores(scores: Scores) -> bytes:
             pa.array(novelty.severity, pa.float64()),
             pa.array(novelty.is_anomaly, pa.bool_()),
         ]
-        names += ["novelty_score", "novelty_severity", "novelty_is_anomaly"]
         said[NOVELTY_THRESHOLD] = str(novelty.threshold)
-    batch = pa.RecordBatch.from_arrays(columns, names=names).replace_schema_metadata(said)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    schema, head = _answer_schema(tuple(said.items()))
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+    rows: bytes = batch.serialize().to_pybytes()
+    return head + rows + _END_OF_STREAM
+
+
+@functools.lru_cache(maxsize=64)
+def _answer_schema(said: tuple[tuple[str, str], ...]) -> tuple[Any, bytes]:
+    """The schema of the answers that say this, and the message that a stream begins with: alike for every answer of a
+    version, a threshold and a champion."""
+    metadata = dict(said)
+    fields = [*_SCORES, *(_NOVELTY if NOVELTY_THRESHOLD in metadata else ())]
+    schema = pa.schema(fields, metadata)
+    return schema, schema.serialize().to_pybytes()
 
 
 def provenance(scores: Scores) -> dict[str, Any]:

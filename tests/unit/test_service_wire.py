@@ -77,6 +77,17 @@ def test_what_is_no_matrix_is_refused_by_name(body: bytes, status: int, says: st
     assert all(caught.value.body().values())
 
 
+def test_a_schema_that_was_checked_is_checked_again_for_other_features() -> None:
+    body = stream([floats()])
+    for _ in range(2):
+        assert decode_matrix(body, NAMES, max_rows=5).shape == (2, 3)
+        np.testing.assert_array_equal(
+            decode_matrix(body, ["c", "a", "b"], max_rows=5), decode_matrix(body, NAMES, max_rows=5)[:, [2, 0, 1]]
+        )
+        with pytest.raises(Refusal, match="missing: d"):
+            decode_matrix(body, [*NAMES, "d"], max_rows=5)
+
+
 def test_columns_given_twice_are_refused() -> None:
     twice = pa.RecordBatch.from_arrays([pa.array([1.0], pa.float32())] * 4, names=["a", "b", "c", "c"])
     with pytest.raises(Refusal, match="given twice: c"):
