@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.elastic_connection import ElasticConnection
@@ -237,12 +238,10 @@ class TestKafka:
 @pytest.mark.timeout(300)
 def test_the_scorer_is_held_to_the_registry(embedded: Settings, tmp_path: Path) -> None:
     port = free_port()
-    served = embedded.model_copy(
-        update={
-            "scorer": embedded.scorer.model_copy(update={"url": f"http://127.0.0.1:{port}", "attempts": 1}),
-            "serve": embedded.serve.model_copy(update={"poll_seconds": 3_600.0}),
-        }
-    )
+    key = SecretStr("a-key-of-this-test")
+    scorer = embedded.scorer.model_copy(update={"url": f"http://127.0.0.1:{port}", "attempts": 1, "api_key": key})
+    serve = embedded.serve.model_copy(update={"poll_seconds": 3_600.0, "api_key": key})
+    served = embedded.model_copy(update={"scorer": scorer, "serve": serve})
     with start_service(served, port, folder=tmp_path / "service"):
         found = look(served)
         assert {found[part].verdict for part in ("scorer", "ready", "same champion")} == {"ok"}
@@ -254,3 +253,7 @@ def test_the_scorer_is_held_to_the_registry(embedded: Settings, tmp_path: Path) 
             open_registry(served.registry).set_alias(CHAMPION, "1")
         assert found["same champion"].verdict == "no"
         assert "serves version 1, the registry names 2" in found["same champion"].text
+        stranger = look(served, scorer=scorer.model_copy(update={"api_key": None}))
+        assert (stranger["scorer"].verdict, stranger["ready"].verdict) == ("failed", "skipped")
+        assert "no key" in stranger["scorer"].text
+        assert "set ODDLOG_SCORER__API_KEY" in str(stranger["scorer"].mend)
