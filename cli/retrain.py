@@ -97,9 +97,7 @@ def retrain(
         )
 
 
-def _once(
-    settings: Settings, conditions: Conditions, tell: Callable[[str], None] | None = None
-) -> Retraining:
+def _once(settings: Settings, conditions: Conditions, tell: Callable[[str], None] | None = None) -> Retraining:
     from oddlog.connectors.by_url import open_registry, using_store
     from training.retrain import retrain as run
 

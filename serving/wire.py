@@ -254,8 +254,9 @@ def encode_scores(scores: Scores) -> bytes:
         said[NOVELTY_THRESHOLD] = str(novelty.threshold)
     schema, head = _answer_schema(tuple(said.items()))
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    rows: bytes = batch.serialize().to_pybytes()
-    return head + rows + _END_OF_STREAM
+    body: bytes = batch.serialize().to_pybytes()
+    joined: bytes = head + body + _END_OF_STREAM
+    return joined
 
 
 @functools.lru_cache(maxsize=64)
