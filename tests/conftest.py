@@ -31,6 +31,9 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # The same few programs are started again and again: they are compiled once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# What verbs print is folded to fit: by the terminal that the tests happen to be started from, if nothing is said.
+os.environ["COLUMNS"] = "200"
+
 SERVERS = pytest.StashKey[Path]()
 SERVERS_VARIABLE = "TEST_SERVERS_DIR"
 """By it the workers of a run (pytest-xdist) know the folder whose servers they share."""

@@ -80,7 +80,8 @@ def test_the_page_has_commands() -> None:
 @pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[command[:60] for command, _ in COMMANDS])
 def test_it_answers_as_the_page_shows(address: str, command: str, shown: str) -> None:
     run = command.replace("localhost:3000", address)
-    done = subprocess.run(run, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # by which the page is sorted
+    done = subprocess.run(run, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert shape(done.stdout) == shape(shown)
 
