@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ from cli.console import (
 from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from serving.doctor import Check
 
 _SHOWN = {"ok": "[green]ok[/]     ", "no": "[red]no[/]     ", "failed": "[red]failed[/] ", "skipped": "[dim]skipped[/]"}
@@ -44,24 +48,34 @@ def doctor(
 ) -> None:
     """Look at every part that the settings name; changes nothing. Exit 1: a check said no; 3: a part failed."""
     settings = settings_from(config, source=source, store=store, registry=registry, scorer=scorer)
-    import logging
-
     from serving.doctor import examine, exit_code
 
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what its client says of a broker away, a line here says
     checks: list[Check] = []
-    for found in examine(settings):
-        check = replace(
-            found, text=without_credentials(found.text), mend=found.mend and without_credentials(found.mend)
-        )
-        checks.append(check)
-        if not json:
-            _tell(check)
+    with _kafka_client_silent():
+        for found in examine(settings):
+            check = replace(
+                found, text=without_credentials(found.text), mend=found.mend and without_credentials(found.mend)
+            )
+            checks.append(check)
+            if not json:
+                _tell(check)
     code = exit_code(checks)
     if json:
         emit_json({"exit_code": code, "checks": [asdict(check) for check in checks]})
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _kafka_client_silent() -> Iterator[None]:
+    """Without what kafka-python logs of a broker that is away: a line here says it. The level before comes back."""
+    client = logging.getLogger("kafka")
+    before = client.level
+    client.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client.setLevel(before)
 
 
 def _tell(check: Check) -> None:
