@@ -23,6 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.String
     handlers, level = root.handlers[:], root.level
     written = io.StringIO()
     monkeypatch.setattr("sys.excepthook", lambda *_: None)
+    monkeypatch.setattr(logs, "_in_json", False)  # whatever a start makes of it: this is undone afterwards
 
     def start(**settings: object) -> io.StringIO:
         root.handlers[:] = []  # pytest's own would be closed by a start
@@ -35,7 +36,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., io.String
     root.setLevel(level)
     for name, one in before.items():
         logging.getLogger(name).setLevel(one)
-    monkeypatch.setattr(logs, "_in_json", False)
 
 
 def lines(written: io.StringIO) -> list[dict[str, object]]:
