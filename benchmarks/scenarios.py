@@ -7,7 +7,7 @@ that gives the budget's alerts a day on the clean events alone. For detectors al
 has its part of the same budget, as in a trained model; `novelty` is that channel by itself, at its part alone. Figures
 are the mean over seeds; `benchmarks.detection` measures on labelled logs.
 
-Below each table, what a distributed attack costs the others: the share of their instances that is found where the
+The last table is what a distributed attack costs the others: the share of their instances that is found where the
 budget is spent on a period that holds the attacks of ONE_PATTERN too, each alert counted, or like ones of a day once.
 """
 
@@ -18,16 +18,17 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from benchmarks.quality_command import add_flags, algorithms_of, run_command
 from benchmarks.rules import RULES
+from benchmarks.scenario_tables import Figures, tables
 from oddlog.detectors.catalogue import create
 from oddlog.detectors.detector import Detector
 from oddlog.detectors.novelty import Novelty
@@ -56,9 +57,6 @@ NOVELTY = "novelty"
 
 Spent = dict[str, dict[str, float]]
 """detector -> `clean`, `every_alert`, `by_behaviour`: share of the other scenarios' instances found."""
-
-Figures = dict[str, dict[str, dict[str, float]]]
-"""scenario -> method -> `ap`, `detected`; of detectors `with_novelty`, the share detected by both channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ def measure(
             for scenario in stream.scenario.drop_nulls().unique().to_list():
                 rows = (stream.scenario == scenario).fill_null(False).to_numpy()
                 one = found.setdefault(scenario, {})[method] = {
-                    "ap": _average_precision(scores, rows, clean),
+                    "ap": average_precision(scores, rows, clean),
                     "detected": _detected([(scores, cut)], rows, stream.instance, alert),
                 }
                 if method in algorithms:
@@ -191,7 +189,8 @@ def _by_alert(scores: Scores, alert: npt.NDArray[np.int64]) -> npt.NDArray[np.fl
     return highest
 
 
-def _average_precision(scores: Scores, rows: npt.NDArray[np.bool_], clean: npt.NDArray[np.bool_]) -> float:
+def average_precision(scores: Scores, rows: npt.NDArray[np.bool_], clean: npt.NDArray[np.bool_]) -> float:
+    """Of the chosen rows against the clean ones, all the rest left out."""
     chosen = rows | clean
     return Ranking(rows[chosen], scores[chosen]).average_precision(np.ones(int(chosen.sum())))
 
@@ -244,55 +243,20 @@ def run(arguments: argparse.Namespace) -> None:
         f"{share:g}": {name: mean_figures([run[name] for run in runs]) for name in algorithms}
         for share, runs in spent.items()
     }
+    settings = {"seeds": arguments.seeds, "lines": arguments.lines, "budget": arguments.budget}
+    document = {**settings, "contamination": means, "distributed": costs}
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(document) + "\n")
     if arguments.json:
-        settings = {"seeds": arguments.seeds, "lines": arguments.lines, "budget": arguments.budget}
-        print(json.dumps({**settings, "contamination": means, "distributed": costs}))
-        return
-    out = Console(width=None if sys.stdout.isatty() else 150)
-    for title, by_scenario in means.items():
-        out.print(_table(f"{float(title):.0%} of the fitted lines are attacks", by_scenario))
-        for name, one in costs[title].items():
-            out.print(
-                f"{name}: {one['clean']:.0%} of the others found; {one['every_alert']:.0%} where distributed attacks "
-                f"share the budget, {one['by_behaviour']:.0%} where like alerts count once",
-                markup=False,
-            )
-    out.print(
-        "Average precision, and the share of instances with an alert at "
-        f"{arguments.budget}; after +, with novelty's part of that budget; novelty alone: at its part. "
-        f"{arguments.seeds} seeds. *: the default, {_default(algorithms)}, is more than .02 below "
-        "the best rule.",
-        markup=False,
-    )
+        print(json.dumps(document))
+    else:
+        print("\n\n".join(tables(document, _default(algorithms))))
 
 
 def _default(algorithms: Sequence[str]) -> str:
     """The product's default where it was measured."""
     chosen = Settings().train.algorithm
     return chosen if chosen in algorithms else algorithms[0]
-
-
-def _table(title: str, figures: Figures) -> Table:
-    methods = list(next(iter(figures.values())))
-    default = _default([name for name in methods if name not in (*RULES, NOVELTY)])
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for method in methods:
-        table.add_column(method, justify="right")
-    for scenario, by_method in figures.items():
-        rule = max(by_method[name]["ap"] for name in RULES)
-        mark = "*" if by_method[default]["ap"] < rule - 0.02 else ""
-        table.add_row(f"{scenario}{mark}", *[_cell(one) for one in by_method.values()])
-    table.add_section()
-    first = next(iter(figures.values()))
-    means = [{key: float(np.mean([f[m][key] for f in figures.values()])) for key in first[m]} for m in methods]
-    table.add_row("mean", *[_cell(one) for one in means])
-    return table
-
-
-def _cell(one: dict[str, float]) -> str:
-    both = f" +{one['with_novelty']:4.0%}" if "with_novelty" in one else ""
-    return f"{one['ap']:.2f} {one['detected']:4.0%}{both}"
 
 
 def _shares(text: str) -> list[float]:
@@ -312,6 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lines", type=int, default=40_000, help="sound lines, over six days")
     shares = ",".join(f"{share:g}" for share in CONTAMINATION)
     parser.add_argument("--contamination", default=shares, help="shares of attack lines in the fitted half")
+    parser.add_argument("--out", type=Path, help="write the JSON document there too")
     return run_command(run, parser, argv)
 
 
