@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oddlog.connectors.registry import Registry
     from oddlog.connectors.store import Store
     from oddlog.settings import Settings
-    from serving.enrich import Counts
+    from serving.counts import Counts
 
 HOME = Path("mlruns/demo")
 FIRST_SHARE = 0.7

@@ -17,7 +17,7 @@ from cli.logs import LogJson, log_flags, logs_are_json, start_logging
 if TYPE_CHECKING:
     from oddlog.settings import EnrichSettings
     from serving.consumer_metrics import ConsumerObserver
-    from serving.enrich import Counts
+    from serving.counts import Counts
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
@@ -31,6 +30,7 @@ from oddlog.scoring.scorer import Scorer
 from oddlog.settings import EnrichSettings
 from serving.batch_writer import Batch, BatchWriter, Stopped, Written
 from serving.consumer_metrics import ConsumerObserver
+from serving.counts import Counts
 from serving.documents import pending_events, scored_events
 from serving.epoch import prove_epoch
 from serving.hush import HushFollower
@@ -50,24 +50,6 @@ LOOK_SECONDS = 5.0
 
 ALIVE_SECONDS = 0.5
 """How often the source is told that we live, while a batch waits for the store."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a consumer has done since it started."""
-
-    records: int = 0
-    scored: int = 0
-    pending: int = 0
-    settled: int = 0
-    dead_letters: int = 0
-    anomalies: int = 0
-    hushed: int = 0
-    batches: int = 0
-    retries: int = 0
-    replayed: int = 0
-    shadow_scored: int = 0
-    shadow_dropped: int = 0
 
 
 class Enricher:
@@ -141,7 +123,7 @@ class Enricher:
         idle_since = time.monotonic()
         while not self._stop.is_set():
             self._observe.moved()
-            poll = self._source.poll(self._settings.batch_rows, self._settings.batch_seconds)
+            poll, polled = self._source.poll(self._settings.batch_rows, self._settings.batch_seconds), time.monotonic()
             self._observe.revoked(poll.revoked)
             self._observe.assigned(poll.assigned)
             for partition in poll.revoked:
@@ -151,17 +133,17 @@ class Enricher:
                 self._take(partition)
             self._shadow.follow(self.lane.version if self.lane else None, self._computed)
             batch = self._prepare(poll.records) if len(poll.records) else None
-            if poll.assigned or batch is not None or self._in_flight:
-                idle_since = time.monotonic()
-            if not self._finish(leave=self._settings.in_flight - 1 if batch is not None else 0):
-                # `batch` follows on one that is not committed: both will be read again.
-                idle_since = time.monotonic()
-                continue
+            busy = bool(poll.assigned or batch is not None or self._in_flight)
+            finished = self._finish(leave=self._settings.in_flight - 1 if batch is not None else 0)
+            if busy or not finished:
+                idle_since = time.monotonic()  # after it waited for the store: that is not the source's silence
+            if not finished:
+                continue  # `batch` follows on one that is not committed: both will be read again
             if self._stop.is_set():
                 break
             if batch is not None:
                 self._in_flight.append((batch, self._writer.submit(batch)))
-            elif until_idle is not None and time.monotonic() - idle_since >= until_idle:
+            elif until_idle is not None and polled - idle_since >= until_idle:
                 self._settle(force=True)
                 break
             if not self._in_flight:

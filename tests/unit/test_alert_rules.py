@@ -20,7 +20,7 @@ from monitoring.incidents_gauges import IncidentGauges
 from oddlog.connectors.documents import STORED_SCHEMA
 from oddlog.events.record import Partition
 from serving.consumer_metrics import ConsumerMetrics
-from serving.enrich import Counts
+from serving.counts import Counts
 from serving.metrics import service_metrics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ from oddlog.settings import EnrichSettings, StoreSettings
 from serving.batch_writer import BatchWriter
 from serving.consumer_metrics import LAG_SECONDS, ConsumerMetrics, ConsumerObserver
 from serving.consumer_port import consumer_port
-from serving.enrich import Counts
+from serving.counts import Counts
 from serving.snapshots import Snapshot
 
 ONE, TWO = Partition("e1", "logs.raw", 0), Partition("e1", "logs.raw", 1)
