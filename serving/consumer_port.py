@@ -15,6 +15,9 @@ from serving.consumer_metrics import ConsumerMetrics
 
 PATHS = ("/metrics", "/livez", "/readyz")
 
+POLL_SECONDS = 0.05
+"""How long the end of a consumer waits for the port's thread, at most."""
+
 
 @contextlib.contextmanager
 def consumer_port(metrics: ConsumerMetrics, host: str, port: int) -> Iterator[int]:
@@ -33,7 +36,7 @@ def consumer_port(metrics: ConsumerMetrics, host: str, port: int) -> Iterator[in
             expected="an address of this machine, and a port that nobody listens on",
             mend="oddlog enrich --metrics-port with another port, or set ODDLOG_ENRICH__METRICS_PORT",
         ) from None
-    thread = threading.Thread(target=server.serve_forever, name="consumer-port", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="consumer-port", daemon=True)
     thread.start()
     try:
         yield int(server.server_address[1])
