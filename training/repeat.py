@@ -104,11 +104,13 @@ def _options(base: TrainSettings, record: RunRecord) -> TrainSettings:
             expected=f"digest {feature_digest()[:12]}, of the features of this version of oddlog",
             mend="run the version of oddlog that its card names",
         )
+    # A run tells of a bound only where it had one: that of today's settings would leave out other clients.
+    unbounded = {"exclude_up_to": None}
     told = {name: parameters[f"train.{name}"] for name in _REPEATED if f"train.{name}" in parameters}
     chosen = json.loads(parameters.get("train.parameters", "{}"))
     try:
         return TrainSettings.model_validate(
-            {**base.model_dump(), "parameters": {parameters["train.algorithm"]: chosen}, **told}
+            {**base.model_dump(), "parameters": {parameters["train.algorithm"]: chosen}, **unbounded, **told}
         )
     except ValidationError as error:
         raise UsageError(f"parameters of run {record.run_id} cannot be taken: {error.errors()[0]['msg']}") from None
