@@ -121,8 +121,8 @@ def emit_json(document: Any) -> None:
 
 
 def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """A table for people. Nothing in it is markup: what others wrote is shown as they wrote it."""
+    table = Table(title=None if title is None else Text(title), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

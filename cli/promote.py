@@ -10,6 +10,7 @@ import typer
 from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, err, out, settings_from, show_table, verb
 from cli.logs import LogJson, log_flags, start_logging
 from cli.stages import stages
+from oddlog.events.printable import printable
 
 if TYPE_CHECKING:
     from training.promotion_report import Promotion
@@ -101,7 +102,7 @@ def _tell(promotion: Promotion) -> None:
         if one.verdicts:
             failed = any(verdict.outcome == "fail" for verdict in one.verdicts)
             show_table(
-                f"{one.rank}. {name}" + (f", approved by {one.approved_by}" if one.approved_by else ""),
+                f"{one.rank}. {name}" + (f", approved by {printable(one.approved_by)}" if one.approved_by else ""),
                 ["gate", "verdict", "found", "asked for", *(["why it is asked"] if failed else [])],
                 [
                     (v.gate, v.outcome, v.figure, v.limit, *([v.why if v.outcome == "fail" else ""] if failed else []))
