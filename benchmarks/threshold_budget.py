@@ -3,8 +3,8 @@
 Clean simulated traffic of one site. Two ways of choosing: `train`, as `oddlog train` does on one week (fitted on the
 first 70 % of its events, threshold from the rest), and `recalibrated`, the week before is fitted and the whole week
 gives the threshold. Then come four clean days, scored in order: alerts (client, hour) a day by both channels together,
-each counted though like ones of a day count once where thresholds are chosen, and how many of them novelty adds, mean
-over seeds, for every budget B. Exit code 1 where a mean is above 2 B.
+each counted though like ones of a day count once where thresholds are chosen; the same with like ones counted once; and
+how many of the former novelty adds. Mean over seeds, for every budget B. Exit code 1 where a mean of all is above 2 B.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Row:
     """On the events that the threshold was chosen on."""
     after: list[float]
     """On the four days after."""
+    distinct: list[float]
+    """Of these, like ones of a day (equal sets of paths) counted once: the unit that the budget is in."""
     by_novelty: list[float]
-    """Of these, those that the first channel does not raise."""
+    """Of all of them, those that the first channel does not raise."""
 
     @property
     def mean(self) -> float:
@@ -68,8 +70,8 @@ class Row:
 
 def measure(
     seeds: int, lines_per_day: float, algorithms: Sequence[str]
-) -> Iterator[tuple[str, str, float, float, float, float]]:
-    """Yield (algorithm, way, budget, alerts a day where chosen, after, those of novelty alone), seed by seed."""
+) -> Iterator[tuple[str, str, float, tuple[float, float, float, float]]]:
+    """Yield (algorithm, way, budget, alerts a day: where chosen, after, distinct, by novelty alone), seed by seed."""
     fit_share = Settings().train.fit_share
     for seed in range(seeds):
         days = (2 * WEEK + AFTER) / dt.timedelta(days=1)
@@ -104,7 +106,10 @@ def measure(
                         flagged_per_day(flags, rest["source.address"], rest["@timestamp"])
                         for flags in (either, anomalies(threshold, scores[~chosen_on])[0])
                     )
-                    yield algorithm, way, budget, threshold.expected_per_day, after, after - by_score
+                    distinct = flagged_per_day(
+                        either, rest["source.address"], rest["@timestamp"], behaviours[~chosen_on]
+                    )
+                    yield algorithm, way, budget, (threshold.expected_per_day, after, distinct, after - by_score)
 
 
 def table(seeds: int, lines_per_day: float, algorithms: Sequence[str]) -> list[Row]:
@@ -112,12 +117,13 @@ def table(seeds: int, lines_per_day: float, algorithms: Sequence[str]) -> list[R
     found: dict[tuple[str, str, float], Row] = {}
     steps = seeds * 2 * len(algorithms) * len(BUDGETS)
     measured = measure(seeds, lines_per_day, algorithms)
-    for algorithm, way, budget, chosen, after, by_novelty in track(
+    for algorithm, way, budget, (chosen, after, distinct, by_novelty) in track(
         measured, description="Measuring", total=steps, console=Console(stderr=True), transient=True
     ):
-        row = found.setdefault((algorithm, way, budget), Row(algorithm, way, budget, [], [], []))
+        row = found.setdefault((algorithm, way, budget), Row(algorithm, way, budget, [], [], [], []))
         row.calibrated.append(chosen)
         row.after.append(after)
+        row.distinct.append(distinct)
         row.by_novelty.append(by_novelty)
     return sorted(found.values(), key=lambda row: (algorithms.index(row.algorithm), row.way != "train", row.budget))
 
@@ -131,6 +137,7 @@ def show(rows: Sequence[Row]) -> Table:
         "budget B",
         "chosen on",
         "after, mean",
+        "distinct",
         "by novelty",
         "after, by seed",
         "within 2 B",
@@ -143,6 +150,7 @@ def show(rows: Sequence[Row]) -> Table:
             f"{row.budget:g}",
             f"{np.mean(row.calibrated):.2f}",
             f"{row.mean:.2f}",
+            f"{np.mean(row.distinct):.2f}",
             f"{np.mean(row.by_novelty):.2f}",
             " ".join(f"{value:.2f}" for value in row.after),
             "yes" if row.kept else "NO",

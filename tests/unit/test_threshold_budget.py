@@ -23,12 +23,13 @@ def test_one_site_in_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (chosen,), (after,) = row["calibrated"], row["after"]
         assert 0 <= chosen <= row["budget"]
         assert row["mean"] == after >= row["by_novelty"][0] >= 0
+        assert after >= row["distinct"][0] >= (0 if after == 0 else 0.25)
         assert row["kept"] == (after <= 2 * row["budget"])
     assert code == (0 if all(row["kept"] for row in document["rows"]) else 1)
 
 
 def test_a_budget_that_is_not_kept_is_told() -> None:
-    kept, broken = (Row("iforest", "train", 5.0, [4.8], [9.0, after], [0.0, 1.0]) for after in (11.0, 11.5))
+    kept, broken = (Row("iforest", "train", 5.0, [4.8], [9.0, after], [8.0, 8.0], [0.0, 1.0]) for after in (11.0, 11.5))
     assert (kept.mean, kept.kept, broken.kept) == (10.0, True, False)
     assert list(show([kept, broken]).columns[-1].cells) == ["yes", "NO"]
 
