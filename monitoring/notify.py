@@ -118,6 +118,7 @@ class Notifier:
                 kind = "message" if len(told) == 1 else "digest"
                 for one in told:
                     one.told[slot] = {"as": kind, "at": iso(now), "message": message.id}
+                    self.note_end(one)  # it may have ended before anybody could be told that it began
                 keep(told)
                 self._observe.sent(receiver.name, len(told))
             self._observe.waiting(receiver.name, sum(1 for _ in self._waiting(receiver, everything)))
@@ -187,8 +188,9 @@ class Notifier:
     def _pause(self, name: str, now: dt.datetime, error: NotifyError) -> None:
         before = self._paused.get(name)
         length = FIRST_PAUSE if before is None else min(2 * before.length, LONGEST_PAUSE)
-        asked = dt.timedelta(seconds=error.wait_seconds) if isinstance(error, ReceiverUnavailable) else dt.timedelta()
-        self._paused[name] = _Pause(now + max(length, min(asked, HOUR)), length)
+        asked = error.wait_seconds if isinstance(error, ReceiverUnavailable) else 0.0  # of any size: another's word
+        pause = max(length, dt.timedelta(seconds=min(asked, HOUR.total_seconds())))
+        self._paused[name] = _Pause(now + pause, length)
         log.warning("%s; tried again after %s", error.found, iso(self._paused[name].until), extra={"receiver": name})
         self._observe.failed(name)
 
