@@ -5,6 +5,7 @@ No error here carries the text of a library's: a URL of a webhook is a secret, a
 
 from __future__ import annotations
 
+import logging
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -22,6 +23,8 @@ from oddlog.settings import NotifySettings, Settings, SourceSettings
 
 if TYPE_CHECKING:
     from oddlog.connectors.kafka_producer import KafkaWriter
+
+log = logging.getLogger(__name__)
 
 _FOR_NOW = frozenset({408, 425, 429})
 """Answers, beside 5xx, after which the same request may do."""
@@ -125,7 +128,7 @@ class Mail:
                 if self._settings.smtp_username is not None:
                     password = self._settings.smtp_password
                     server.login(self._settings.smtp_username, "" if password is None else password.get_secret_value())
-                server.send_message(mail)
+                refused = server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             raise _answered(max(code for code, _ in error.recipients.values())) from None
         except smtplib.SMTPResponseException as error:
@@ -142,6 +145,8 @@ class Mail:
             ) from None
         except (smtplib.SMTPException, OSError) as error:
             raise ReceiverUnavailable(f"mail: the SMTP server cannot be reached: {type(error).__name__}") from None
+        if refused:  # the others have it: it is not sent again
+            log.warning("mail: the SMTP server refused %d of %d in notify.mail_to", len(refused), len(self._to))
 
     def close(self) -> None:
         """Nothing is open."""

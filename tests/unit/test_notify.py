@@ -18,7 +18,7 @@ from monitoring.incidents import Incident
 from monitoring.incidents_documents import from_document, to_document
 from monitoring.incidents_gauges import IncidentGauges
 from monitoring.notify import HOUR, Notifier, allowance
-from monitoring.notify_message import digest, opening, trial
+from monitoring.notify_message import Message, digest, opening, trial
 from monitoring.notify_receivers import Mail, Slack, Webhook, receivers
 from oddlog.errors import NotifyError, ReceiverUnavailable, StoreUnavailable, UsageError
 from oddlog.settings import NotifySettings, Settings
@@ -169,6 +169,13 @@ def test_what_another_try_does_not_mend_is_not_tried_at_once(
     assert told.deliver(31 / 60) == (1 if answer[0] == 429 else 0)
 
 
+@pytest.mark.parametrize("seconds", ["1e300", "inf", "nan", "-5", "soon"])
+def test_no_answer_about_waiting_ends_the_loop_or_lasts_over_an_hour(web: HttpReceiver, seconds: str) -> None:
+    told = Told(to(web), clients(1))
+    web.answers = [(429, {"retry-after": seconds})]
+    assert [told.deliver(hours) for hours in (0, 1.01)] == [0, 1]
+
+
 def test_one_receiver_away_keeps_nothing_from_another(web: HttpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -180,6 +187,47 @@ def test_one_receiver_away_keeps_nothing_from_another(web: HttpReceiver, caplog:
     assert "webhook cannot be reached: ConnectError" in caplog.text
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("monitoring")]
     assert not any("hunter2" in line for line in ours)
+
+
+class Program:
+    """A receiver for programs that is away for so many messages."""
+
+    name, for_programs = "program", True
+
+    def __init__(self, away: int) -> None:
+        self.away = away
+        self.heard: list[tuple[str, str]] = []
+
+    def send(self, message: Message) -> None:
+        if self.away:
+            self.away -= 1
+            raise ReceiverUnavailable("away")
+        self.heard.append((message.key, message.event))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_program_that_was_away_hears_of_both_ends_of_what_is_over_by_now() -> None:
+    program, alerts = Program(away=1), [alert(f"client-{n}", 0, f"/{n}") for n in range(2)]
+    notifier = Notifier(NotifySettings(attempts=1), [program], IncidentGauges(["program"]))
+
+    def deliver(incidents: dict[str, Incident], hours: float) -> int:
+        return notifier.deliver(
+            incidents.values(), at(hours), documents=_document, keep=lambda told: None, go_on=lambda: True
+        )
+
+    known = grouped({}, *alerts, now=0)
+    for one in known.values():
+        notifier.enqueue(one, NOON)
+    assert deliver(known, 0) == 0
+    ended = grouped(known, *alerts, now=5)
+    assert {one.status for one in ended.values()} == {"closed"}
+    for one in ended.values():
+        notifier.note_end(one)
+    assert (deliver(ended, 5), deliver(ended, 6)) == (4, 0)
+    assert sorted(program.heard[:2]) == [(id, "incident.opened") for id in sorted(known)]
+    assert sorted(program.heard[2:]) == [(id, "incident.closed") for id in sorted(known)]
 
 
 def test_old_and_small_ones_are_not_told(web: HttpReceiver) -> None:
@@ -216,6 +264,18 @@ def test_a_mail_has_everything_in_plain_text_and_its_subject_in_one_line() -> No
     assert mail["Bcc"] is None
     assert mail["Message-ID"].endswith("-opened@oddlog>")
     assert "severity 3.0: its oddest request is rarer than one event in 1,000" in mail.get_content()
+
+
+def test_an_addressee_that_is_refused_keeps_nothing_from_the_others_and_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with SmtpReceiver().running() as server:
+        server.refuse = {"RCPT": "550 nobody"}
+        told = Told(NotifySettings(mail_to="a@x.org, b@x.org", mail_from="o@x.org", smtp_port=server.port,
+                                   smtp_security="none"), clients(1))  # fmt: skip
+        assert (told.deliver(0), told.deliver(1)) == (1, 0)
+    assert server.recipients == [["b@x.org"]]
+    assert "refused 1 of 2 in notify.mail_to" in caplog.text
 
 
 @pytest.mark.parametrize(
