@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -164,16 +164,21 @@ def regroup(
     behind: dict[str, dict[dt.datetime, HourPart]] = {
         id: {hour: part for hour, part in one.hours.items() if hour < since} for id, one in found.items()
     }
+    alike: dict[tuple[Kind, str], list[Incident]] = defaultdict(list)
+    for one in found.values():
+        alike[one.kind, one.key].append(one)
     for episode in _episodes(alerts, known, quiet, pattern_clients):
-        one = _incident_of(episode, found, behind, quiet)
+        one = _incident_of(episode, found, alike[episode.kind, episode.key], behind, quiet)
         behind[one.id].update(episode.hours)
     gone = {id: set(one.hours) - set(behind[id]) for id, one in found.items()}
     for one in found.values():
         _settle(one, behind[one.id], now, quiet)
-    for one in found.values():
-        if one.status == "withdrawn" and one.kind == "client" and gone[one.id]:
-            one.merged_into = _pattern_that_took(one.key, gone[one.id], alerts, found.values())
-            one.status = "merged" if one.merged_into else "withdrawn"
+    lost = [one for one in found.values() if one.status == "withdrawn" and one.kind == "client" and gone[one.id]]
+    taken = _taken_by_patterns(alerts, {one.key for one in lost}, found.values()) if lost else {}
+    for one in lost:
+        takers = (taken.get((one.key, hour)) for hour in sorted(gone[one.id]))
+        one.merged_into = next((id for id in takers if id is not None), None)
+        one.status = "merged" if one.merged_into else "withdrawn"
     return {id: one for id, one in found.items() if one != known.get(id)}
 
 
@@ -244,17 +249,19 @@ def _parts(alerts: pl.DataFrame, by: str) -> list[tuple[str, dict[dt.datetime, H
 def _incident_of(
     episode: _Episode,
     found: dict[str, Incident],
+    alike: list[Incident],
     behind: dict[str, dict[dt.datetime, HourPart]],
     quiet: dt.timedelta,
 ) -> Incident:
-    """The incident that an episode goes on with, or a new one. Where late events join two, the first takes both."""
+    """The incident that an episode goes on with, or a new one. Where late events join two, the first takes both.
+
+    `alike`: those of `found` with its kind and key; a new one is put to both."""
     id = incident_id(episode.kind, episode.key, episode.first)
     joined = sorted(
         (
             one
-            for one in found.values()
-            if (one.kind, one.key) == (episode.kind, episode.key)
-            and one.status in ("open", "closed")
+            for one in alike
+            if one.status in ("open", "closed")
             and one.first_seen - quiet <= episode.last
             and one.last_seen + quiet >= episode.first
         ),
@@ -264,6 +271,7 @@ def _incident_of(
         joined = [found[id]]
     if not joined:
         found[id] = Incident(id, episode.kind, episode.key, "open", {}, episode.first, episode.last)
+        alike.append(found[id])
         behind[id] = {}
         return found[id]
     first, *others = joined
@@ -287,11 +295,15 @@ def _settle(one: Incident, hours: dict[dt.datetime, HourPart], now: dt.datetime,
     one.status = "closed" if now - one.last_seen > quiet else "open"
 
 
-def _pattern_that_took(
-    client: str, hours: set[dt.datetime], alerts: pl.DataFrame, incidents: Iterable[Incident]
-) -> str | None:
-    """The pattern that a client's alerts of some hours are told under now."""
-    own = alerts.filter(pl.col("client") == client).select("hour", "behaviour").rows()
-    taken = {(pattern_key(behaviour), hour) for hour, behaviour in own if hour in hours}
-    patterns = [one for one in incidents if one.kind == "pattern"]
-    return next((one.id for one in patterns if any((one.key, hour) in taken for hour in one.hours)), None)
+def _taken_by_patterns(
+    alerts: pl.DataFrame, clients: Collection[str], incidents: Iterable[Incident]
+) -> dict[tuple[str, dt.datetime], str]:
+    """By client and hour: the pattern's incident that tells of that alert now."""
+    patterns: dict[tuple[str, dt.datetime], str] = {}
+    for one in incidents:
+        if one.kind == "pattern":
+            for hour in one.hours:
+                patterns.setdefault((one.key, hour), one.id)
+    own = alerts.filter(pl.col("client").is_in(list(clients))).select("client", "hour", "behaviour")
+    found = ((client, hour, patterns.get((pattern_key(shown), hour))) for client, hour, shown in own.iter_rows())
+    return {(client, hour): id for client, hour, id in found if id is not None}
