@@ -26,13 +26,16 @@ _PASSES = 5
 class HushFollower:
     """The store's expected patterns, looked at every `seconds` in a thread of its own: no batch asks the store.
 
-    `now` may be read from any thread; while the store is away it is what was seen last.
+    `now` may be read from any thread; while the store is away it is what was seen last. What was scored in the seconds
+    before a mark was seen, or that it is gone, is judged again at the look after that, when it has been stored.
     """
 
     def __init__(self, store: Store, seconds: float) -> None:
         self.now = Hushes([])
         self._store = store
         self._seconds = seconds
+        self._changed: list[Mark] = []
+        """Patterns that the last look found new, or gone."""
         self._stop = threading.Event()
         self._away = False
         self._thread = threading.Thread(target=self._run, name="marks", daemon=True)
@@ -42,10 +45,20 @@ class HushFollower:
         found = Hushes(list_marks(self._store))
         if found != self.now:
             log.info("%d marked patterns are expected, and raise no alert", len(found.marks))
+            self._changed.extend(set(found.marks) ^ set(self.now.marks))
             self.now = found
+
+    def follow(self) -> None:
+        """Look, and judge again what may have been stored since by marks that changed before. Raises StoreError."""
+        before = list(self._changed)
+        self.look()
+        for mark in before:
+            self._judge(mark)
+            self._changed.remove(mark)
 
     def start(self) -> None:
         """Begin to follow. Call `look` first, so that no batch goes without."""
+        self._changed.clear()
         self._thread.start()
 
     def close(self) -> None:
@@ -55,13 +68,21 @@ class HushFollower:
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
             try:
-                self.look()
+                self.follow()
                 self._away = False
             except Exception as error:  # a thread that died would follow no mark, and nobody would know
                 if not self._away:
                     told = error.found if isinstance(error, OddlogError) else repr(error)
                     log.warning("marks cannot be read now, those that are known stay in force: %s", told)
                 self._away = True
+
+    def _judge(self, mark: Mark) -> None:
+        if mark in self.now.marks:
+            changed = hush_stored(self._store, mark)
+        else:
+            changed = unhush_stored(self._store, mark, self.now)
+        if changed:
+            log.info("%d events that were stored as mark %s changed are judged by it now", changed, mark.id)
 
 
 def hush_stored(store: Store, mark: Mark, *, alive: Callable[[], None] = lambda: None) -> int:

@@ -115,3 +115,20 @@ def test_marks_are_followed_while_they_change_and_kept_while_the_store_is_away(
         until(lambda: not follower.now, "its removal")
     finally:
         follower.close()
+
+
+def test_what_was_scored_before_a_change_was_seen_and_stored_after_it_is_judged_again(store: Store) -> None:
+    follower = HushFollower(store, 10)
+    follower.look()
+    mark = expected()
+    put_marks(store, [mark])
+    follower.follow()
+    store.write_events(scored())
+    assert alerts(read(store)) == list(range(3, ROWS))
+    follower.follow()
+    assert alerts(read(store)) == [3, 4, 6, 7, 8, 10, 11]
+    remove_mark(store, mark.id)
+    follower.follow()
+    assert alerts(read(store)) == [3, 4, 6, 7, 8, 10, 11], "batches of now may still be on their way"
+    follower.follow()
+    assert alerts(read(store)) == list(range(3, ROWS))
