@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cli.logs import logs_are_json
 from cli.main import VERBS
 from tests.children import ODDLOG
 from tests.verbs import run_verb
@@ -85,3 +88,18 @@ def test_what_verbs_refuse(tmp_path: Path, arguments: list[str], code: int, said
     done = run_verb(*arguments, cwd=tmp_path)
     assert done.exit_code == code, done.stderr
     assert said in done.stderr
+
+
+def test_a_verb_in_this_process_leaves_logging_and_signals_to_the_next_test(tmp_path: Path) -> None:
+    def stands() -> tuple[object, ...]:
+        levels = [logging.getLogger(name).level for name in ("", "cli", "oddlog", "monitoring")]
+        ends = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return logging.getLogger().handlers[:], levels, ends, sys.excepthook, logs_are_json()
+
+    (tmp_path / "access.log").touch()
+    before = stands()
+    done = run_verb(
+        "enrich", "--until-idle", "0", "--log-json", "--source", f"file://{tmp_path}/access.log", cwd=tmp_path
+    )
+    assert done.exit_code == 0, done.stderr
+    assert stands() == before

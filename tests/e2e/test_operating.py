@@ -96,13 +96,13 @@ def site(tmp_path: Path) -> Path:
     """A folder with a store of six events over three days and two dead letters."""
     lines = [event(f"{day}/May/2015", n) for day in (16, 17, 18) for n in (1, 2)]
     (tmp_path / "access.log").write_text("".join(lines) + "no log line \x1b[31m\n" + "\n")
-    done = run("enrich", "--until-idle", "0.2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = inside("enrich", "--until-idle", "0.2", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
     return tmp_path
 
 
 def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
-    listed = json.loads(run("dead", "list", "--json", cwd=site).stdout)
+    listed = json.loads(inside("dead", "list", "--json", cwd=site).stdout)
     assert {group["kind"]: group["count"] for group in listed["groups"]} == {"no_format": 1, "empty": 1}
     assert listed["count"] == len(listed["newest"]) == 2
     only = json.loads(inside("dead", "list", "--json", "--kind", "empty", "--newest", "0", cwd=site).stdout)
@@ -112,14 +112,14 @@ def test_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
     assert "\x1b" not in people.stdout
 
     id = next(row["_id"] for row in listed["newest"] if row["kind"] == "no_format")
-    shown = run("dead", "show", id, cwd=site)
+    shown = inside("dead", "show", id, cwd=site)
     assert "no log line \\x1b[31m" in shown.stdout
     assert "no_format" in shown.stdout
     assert run("dead", "show", id, "--raw", cwd=site).stdout == "no log line \x1b[31m"
     document = json.loads(inside("dead", "show", id, "--json", cwd=site).stdout)
     assert (document["_id"], document["parser_now"]["kind"], document["stored"]) == (id, "no_format", False)
 
-    nothing = run("dead", "replay", cwd=site)
+    nothing = inside("dead", "replay", cwd=site)
     assert "2 dead letters read: 0 events written, 1 still empty, 1 still no_format" in nothing.stdout
 
     # A letter whose bytes parse now: as after the parser has learnt its format.
