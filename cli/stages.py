@@ -10,10 +10,12 @@ from contextlib import contextmanager
 
 from cli.console import err
 from cli.logs import logs_are_json
+from training.progress import Underway
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds that a person waits without wondering
+LINE_EVERY = 10.0  # seconds between two lines about one stage, where lines are all there is
 
 
 @contextmanager
@@ -22,15 +24,16 @@ def stages(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
     In a terminal the present stage is shown with a spinner, and finished ones with their seconds. Where standard
     error is no terminal a line is written for each stage (a log line, where logs are JSON); with `quiet`, nothing.
+    How far a stage is (`Underway`) stands behind its name, or on an indented line of its own now and then.
     """
     if quiet:
         yield lambda _: None
         return
     if logs_are_json():
-        yield log.info
+        yield _now_and_then(log.info)
         return
     if not err.is_terminal:
-        yield lambda name: err.print(name, highlight=False, markup=False)
+        yield _now_and_then(lambda text: err.print(text, highlight=False, markup=False, soft_wrap=True))
         return
     status = err.status("")
     patience = threading.Timer(PATIENCE, status.start)
@@ -44,6 +47,9 @@ def stages(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
                 err.print(f"[green]✓[/] {name} [dim]{spent:.1f} s[/]", highlight=False)
 
     def begin(name: str) -> None:
+        if isinstance(name, Underway):
+            status.update(f"{present[0][0]}: {name}" if present else name)
+            return
         finish()
         present.append((name, time.monotonic()))
         status.update(name)
@@ -55,6 +61,23 @@ def stages(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     finally:
         patience.cancel()
         status.stop()
+
+
+def _now_and_then(write: Callable[[str], None]) -> Callable[[str], None]:
+    """Writes every stage, and at most every LINE_EVERY seconds how far it is."""
+    written = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal written
+        now = time.monotonic()
+        if not isinstance(text, Underway):
+            written = now
+            write(text)
+        elif now - written >= LINE_EVERY:
+            written = now
+            write(f"  {text}")
+
+    return tell
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,11 +38,10 @@ from training.leave_out import cautions as leave_out_cautions
 from training.limits import within_memory
 from training.marks import read_marks
 from training.planting import PlantedEvents, plant_among
+from training.progress import Progress, counting
 from training.pull import pull
 from training.sample import effect
 from training.served import served_baseline
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +150,9 @@ def work_on(
     seconds = {} if seconds is None else seconds
     split = split_by_time(dataset.events(["@timestamp"])["@timestamp"], options.fit_share)
     with timed(seconds, "check"):
+        tell(f"checking the period of {dataset.rows:,} events")
         watched = ["@timestamp", "source.address", *FEATURE_COLUMNS[-4:]]
-        found = [*cautions, *check_period(dataset.batches(watched))]
+        found = [*cautions, *check_period(counting(dataset.batches(watched), tell, dataset.rows))]
     stored = () if baseline is None else STORED_FEATURES
     early = dataset.events([*FEATURE_COLUMNS, *_verdicts(options), *stored], until=split.boundary)
     chosen, left_out, out = leave_out(early, options)
@@ -161,7 +161,7 @@ def work_on(
     with timed(seconds, "baseline"):
         tell(f"fitting the baseline on {chosen.height:,} of {dataset.rows:,} events")
         if baseline is None:
-            fitted = fit_baseline(chosen, dataset.batches(FEATURE_COLUMNS), split.boundary)
+            fitted = fit_baseline(chosen, _told(dataset, tell), split.boundary)
         else:
             fitted = fit_stored(baseline, chosen, dataset.events(STORED_FEATURES, since=split.boundary))
     del early
@@ -191,6 +191,12 @@ def work_on(
         cautions=tuple(found),
         seconds=seconds,
     )
+
+
+def _told(dataset: Dataset, tell: Progress) -> Iterator[pl.DataFrame]:
+    """All events, for features: the stage begins with the first one."""
+    tell(f"computing features of {dataset.rows:,} events")
+    yield from counting(dataset.batches(FEATURE_COLUMNS), tell, dataset.rows)
 
 
 def _calibrating(later: pl.DataFrame, out: pl.Series) -> npt.NDArray[np.bool_]:

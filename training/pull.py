@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from training.dataset import (
     period_in_words,
 )
 from training.marks import NO_MARKS, Marks
+from training.progress import Counted, Progress
 from training.sample import in_sample
 
 PART_ROWS = 100_000
@@ -45,8 +46,6 @@ RESUME_WITHIN = dt.timedelta(days=1)
 
 _PLAN = "plan.json"
 _OFFSET = POSITION_ORDER[3]
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,10 @@ def pull(
     with _place(pulls or folder, _key(selection, url)) as place:
         plan = _plan(store, selection, place)
         parts: list[Path] = []
+        query = replace(selection.query, until=plan.until if plan else None)
+        counted = Counted(tell, store.count_events(query) if progress and plan else 0)
         for number, partition in enumerate(plan.partitions if plan else []):
-            assert plan is not None
-            query = replace(selection.query, until=plan.until)
-            parts += _pull_partition(store, selection, query, partition, place, number, part_rows, tell)
+            parts += _pull_partition(store, selection, query, partition, place, number, part_rows, counted, tell)
         rows = sum(parquet.read_metadata(part).num_rows for part in parts)
         if rows == 0 or rows < min_events:
             shutil.rmtree(place)
@@ -102,11 +101,14 @@ def _pull_partition(
     place: Path,
     number: int,
     part_rows: int,
+    counted: Counted,
     tell: Progress,
 ) -> list[Path]:
     """The parts of one partition, those that are there already and those that are still to be read."""
     done = place / f"{number:05d}.done"
     parts = _whole_parts(place, number)
+    there = sum(parquet.read_metadata(part).num_rows for part in parts)
+    counted.spare(round(there / selection.sample))
     if done.exists():
         return parts
     epoch, topic, partition_number = partition
@@ -133,6 +135,7 @@ def _pull_partition(
             held.append(kept)
         if sum(one.height for one in held) >= part_rows:
             write()
+        counted.add(frame.height)
     if held:
         write()
     done.touch()

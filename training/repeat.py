@@ -21,7 +21,8 @@ from oddlog.features.declaration import feature_digest
 from oddlog.settings import Settings, TrainSettings
 from training.checks import Caution
 from training.dataset import Dataset, RowDigest, batches_of
-from training.prepare import Prepared, Progress, work_on
+from training.prepare import Prepared, work_on
+from training.progress import Progress
 from training.record import CAUTION_TAG, PRIVACY
 from training.served import version_model
 

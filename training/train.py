@@ -34,7 +34,8 @@ from training.alerts import first_alerts
 from training.evaluate import ATTACK, judge_labelled, judge_planted, truth_of
 from training.fit import check_graphs, second_channel
 from training.hours import later_slots
-from training.prepare import Prepared, Progress, prepare, timed
+from training.prepare import Prepared, prepare, timed
+from training.progress import Progress
 from training.record import Outcome, training_run
 from training.repeat import Original, prepare_again
 from training.threshold_tags import CURVE_TAG
