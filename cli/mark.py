@@ -92,19 +92,17 @@ def mark_add(
     if length is not None:
         end = dt.datetime.now(dt.UTC) + duration(length, "--for")
     from oddlog.connectors.by_url import using_store
-    from oddlog.events.privacy import reader_of
+    from oddlog.connectors.privacy_stamp import client_name
     from serving.marking import mark_documents, mark_pattern
 
     settings = settings_from(config, store=store)
-    # Where the store calls clients by pseudonyms, so does a mark: an address would match nothing, and be kept.
-    called = None if client is None else reader_of(settings.privacy).name_of(client)
     said_by = who(by)
-    if client is not None:  # as the store calls it
-        client = reader_of(settings.privacy).name_of(client)
     with using_store(settings.store) as opened:
         if document:
             done = mark_documents(opened, document, verdict, by=said_by, note=note, until=end)
         else:
+            # Where the store calls clients by pseudonyms, so does a mark: an address would match nothing, and be kept.
+            called = None if client is None else client_name(opened, settings.privacy, client)
             done = mark_pattern(
                 opened, verdict, by=said_by, note=note, client=called, path_prefix=path_prefix, since=start, until=end
             )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
-from oddlog.events.privacy import PrivacyStamp
+from oddlog.events.privacy import PSEUDONYM, PrivacyStamp, reader_of
+from oddlog.settings_privacy import PrivacySettings
 
 _ID = "privacy"
 
@@ -46,6 +47,23 @@ def adopt_stamp(store: Store, stamp: PrivacyStamp | None) -> None:
         store.delete_document("state", _ID)
     else:
         store.put_document("state", _ID, stamp.model_dump())
+
+
+def client_name(store: Store, settings: PrivacySettings, client: str) -> str:
+    """What the store calls a client, given by address or by pseudonym.
+
+    Raises UsageError where that takes a key that is another one, or not here: an address would match nothing, and stay
+    in the store with what is written of it. Raises StoreUnavailable."""
+    reader, held = reader_of(settings), stored_stamp(store)
+    mine = reader.stamp.key if reader.stamp is not None and reader.stamp.clients else None
+    if held is not None and held.clients and mine != held.key and PSEUDONYM.fullmatch(client) is None:
+        raise UsageError(
+            f"the store's clients are pseudonyms of key {held.key}, and the settings have "
+            + (f"key {mine}" if mine else "no pseudonyms"),
+            expected="privacy.clients, and the key that the store's events were made with",
+            mend="ODDLOG_PRIVACY__KEY_FILE; or give the pseudonym itself; oddlog privacy tells more",
+        )
+    return reader.name_of(client)
 
 
 def _told(stamp: PrivacyStamp | None) -> str:

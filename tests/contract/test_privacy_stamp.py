@@ -5,11 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from oddlog.connectors.privacy_stamp import adopt_stamp, claim_store, stored_stamp
+from oddlog.connectors.privacy_stamp import adopt_stamp, claim_store, client_name, stored_stamp
 from oddlog.connectors.store import Store
 from oddlog.errors import UsageError
 from oddlog.events.privacy import Reader
 from oddlog.events.record import Partition
+from oddlog.settings_privacy import PrivacySettings
 from serving.snapshots import Snapshot, write_snapshot
 from tests.store_frames import dead_letters, events, write
 
@@ -45,3 +46,21 @@ def test_a_store_with_plain_records_takes_no_private_ones_unasked(store: Store, 
     with pytest.raises(UsageError, match="events are plain"):
         claim_store(store, STAMP)
     assert stored_stamp(store) is None
+
+
+def test_a_client_is_called_as_the_store_calls_it_or_not_at_all(store: Store) -> None:
+    plain = PrivacySettings()
+    mine = PrivacySettings(clients="pseudonymise", key=KEY.decode())
+    assert client_name(store, plain, "192.0.2.1") == "192.0.2.1"
+    adopt_stamp(store, Reader(KEY, clients=True).stamp)
+    pseudonym = Reader(KEY, clients=True).pseudonym("192.0.2.1")
+    assert client_name(store, mine, "192.0.2.1") == client_name(store, mine, pseudonym) == pseudonym
+    others = (
+        plain,
+        PrivacySettings(clients="pseudonymise", key="x" * 32),
+        PrivacySettings(queries="drop", key=KEY.decode()),  # the same key, and no pseudonyms
+    )
+    for other in others:
+        with pytest.raises(UsageError, match="clients are pseudonyms of key"):
+            client_name(store, other, "192.0.2.1")
+        assert client_name(store, other, pseudonym) == pseudonym

@@ -13,7 +13,9 @@ import pytest
 from typer.testing import Result
 
 from oddlog.connectors.by_url import open_store
+from oddlog.connectors.privacy_stamp import adopt_stamp
 from oddlog.connectors.store import EventQuery, Store
+from oddlog.events.privacy import Reader
 from oddlog.settings import StoreSettings
 from tests.store_frames import MIDNIGHT, scored
 from tests.verbs import run_verb
@@ -98,6 +100,14 @@ def test_an_address_is_stored_as_the_store_calls_the_client(mark: Callable[..., 
         again = said(mark("--client", made["client"], "--as", "expected", "--for", "1d", "--json"))["marks"]
     assert re.fullmatch("c-[0-9a-f]{32}", made["client"])
     assert again[0]["client"] == made["client"]
+
+
+def test_an_address_is_not_written_into_a_store_of_pseudonyms(mark: Callable[..., Result], store: Store) -> None:
+    adopt_stamp(store, Reader(b"k" * 32, clients=True).stamp)
+    refused = mark("--client", "192.0.2.3", "--as", "expected", "--for", "1d")
+    assert refused.exit_code == 2
+    assert "clients are pseudonyms of key" in " ".join(refused.output.split())
+    assert store.list_documents("marks") == []
 
 
 @pytest.mark.parametrize(
