@@ -57,26 +57,21 @@ def forget(
         names = _names(settings, opened, client.strip(), old_key or [])
         found = forget_in_store(opened, names, dry_run=dry_run)
         files = forget_in_files(settings, names, dry_run=dry_run)
+        # Told before the rewriting, which takes long and may fail: who asked has to know what is gone by then.
+        if json:
+            emit_json({**asdict(found), "client": names[-1], "files": {**asdict(files)}})
+        else:
+            _tell(settings, found, files, names[-1])
         if expunge and not dry_run:
             opened.expunge()
-    if json:
-        emit_json({**asdict(found), "client": names[-1], "files": {**asdict(files)}})
-        return
-    _tell(found, files, names[-1])
-    if _consumer_runs(settings, found):
-        out.print(
-            f"note: a snapshot was written at {found.snapshot_at:%H:%M:%S} UTC: a consumer that runs still has the "
-            "client's state in its memory, and writes it again. Stop it, forget once more, start it.",
-            highlight=False,
-        )
 
 
 def _names(settings: Settings, store: Store, client: str, old_keys: Sequence[Path]) -> list[str]:
     """All that the client is called in this place: as given, by old keys, and last what the store calls it now.
 
     Raises UsageError where a pseudonym is needed and its key is another one, or not here."""
-    from oddlog.connectors.privacy_stamp import stored_stamp
-    from oddlog.events.privacy import PSEUDONYM, reader_of
+    from oddlog.connectors.privacy_stamp import client_name
+    from oddlog.events.privacy import reader_of
     from oddlog.settings import PrivacySettings
 
     if not client or any(c.isspace() for c in client):
@@ -84,23 +79,13 @@ def _names(settings: Settings, store: Store, client: str, old_keys: Sequence[Pat
             f"{client!r} names no client", expected="an address, a host name, or a pseudonym",
             mend="oddlog forget 192.0.2.1 --dry-run",
         )  # fmt: skip
-    reader, held = reader_of(settings.privacy), stored_stamp(store)
-    name = reader.name_of(client)
-    is_pseudonym = name == client and PSEUDONYM.fullmatch(client) is not None
-    mine = None if reader.stamp is None else reader.stamp.key
-    if held is not None and held.clients and not is_pseudonym and mine != held.key:
-        raise UsageError(
-            f"the store's clients are pseudonyms of key {held.key}, and the settings have "
-            + (f"key {mine}" if mine else "no privacy"),
-            expected="privacy.clients, and the key that the store's events were made with",
-            mend="ODDLOG_PRIVACY__KEY_FILE; or give the pseudonym itself; oddlog privacy tells more",
-        )
+    name = client_name(store, settings.privacy, client)
     olds = [reader_of(PrivacySettings(clients="pseudonymise", key_file=file)) for file in old_keys]
     before = [old.name_of(client) for old in olds]
     return list(dict.fromkeys([client, *before, name]))
 
 
-def _tell(found: Forgotten, files: ForgottenFiles, name: str) -> None:
+def _tell(settings: Settings, found: Forgotten, files: ForgottenFiles, name: str) -> None:
     rows = [
         ("events", found.events),
         ("dead letters that name it", found.dead_letters),
@@ -115,6 +100,12 @@ def _tell(found: Forgotten, files: ForgottenFiles, name: str) -> None:
         out.print(f"stays: {path} names it; docs/privacy.md tells what can be done", highlight=False, soft_wrap=True)
     for place in files.unseen:
         out.print(f"not looked at: {place}", highlight=False, soft_wrap=True)
+    if _consumer_runs(settings, found):
+        out.print(
+            f"note: a snapshot was written at {found.snapshot_at:%H:%M:%S} UTC: a consumer that runs still has the "
+            "client's state in its memory, and writes it again. Stop it, forget once more, start it.",
+            highlight=False,
+        )
 
 
 def _shown(rows: list[tuple[str, int]]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ digests, are left as they are: no client is in their tables.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,9 @@ def forget_in_files(settings: Settings, names: Sequence[str], *, dry_run: bool =
                 result.removed.append(path)
                 if not dry_run:
                     path.unlink(missing_ok=True)
+                    if settings.train.pulls in path.parent.parents:
+                        # The rest of an interrupted pull: gone on with, it would lack what others did.
+                        shutil.rmtree(path.parent)
             continue
         try:
             data = path.read_bytes()

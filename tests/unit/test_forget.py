@@ -11,6 +11,8 @@ import pytest
 
 from oddlog.connectors.by_url import open_store
 from oddlog.connectors.privacy_stamp import adopt_stamp
+from oddlog.connectors.sqlite import SqliteStore
+from oddlog.errors import StoreUnavailable
 from oddlog.events.privacy import Reader
 from oddlog.events.record import Partition
 from oddlog.settings import StoreSettings
@@ -73,3 +75,32 @@ def test_without_the_stores_key_an_address_is_refused_and_a_pseudonym_is_not(
     done = run_verb("forget", name, "--json", cwd=place, env=other)
     assert done.exit_code == 0
     assert orjson.loads(done.stdout)["states"] == 1
+
+
+def test_what_is_gone_is_told_where_the_store_cannot_be_rewritten(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(store: SqliteStore) -> None:
+        raise StoreUnavailable("another process writes to it")
+
+    monkeypatch.setattr(SqliteStore, "expunge", away)
+    failed = run_verb("forget", CLIENT, "--json", cwd=place)
+    assert failed.exit_code == 3
+    assert "another process writes to it" in failed.stderr
+    assert orjson.loads(failed.stdout)["events"] == 2
+    again = run_verb("forget", CLIENT, "--json", "--no-expunge", cwd=place)
+    assert (again.exit_code, orjson.loads(again.stdout)["events"]) == (0, 0)
+
+
+def test_an_interrupted_pull_with_a_part_of_it_is_begun_anew(place: Path) -> None:
+    pulls = place / "mlruns" / "pulls"
+    for name, clients in (("its", ["192.0.2.2", CLIENT]), ("another", ["192.0.2.2", "192.0.2.3"])):
+        (pulls / name).mkdir(parents=True)
+        (pulls / name / "plan.json").write_text("{}")
+        (pulls / name / "00000.done").touch()
+        for number, client in enumerate(clients):
+            pl.DataFrame({"source.address": [client]}).write_parquet(pulls / name / f"00000-{number:06d}.parquet")
+    done = run_verb("forget", CLIENT, "--json", cwd=place)
+    assert done.exit_code == 0, done.output
+    # A part alone would be missing silently: with it went what others did.
+    assert [path.name for path in pulls.iterdir()] == ["another"]
+    assert len(list((pulls / "another").iterdir())) == 4
+    assert len(orjson.loads(done.stdout)["files"]["removed"]) == 1
