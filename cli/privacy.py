@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, out, settings_from, show_table, verb
+from cli.console import Config, Json, RegistryUrl, StoreUrl, emit_json, err, out, settings_from, show_table, verb
 from oddlog.errors import CheckFailed, RegistryError
+from oddlog.settings import without_credentials
 
 if TYPE_CHECKING:
     from oddlog.events.privacy import PrivacyStamp
@@ -55,11 +56,12 @@ def privacy(
             mend="docs/privacy.md, on a key that changes; --adopt for the store, oddlog train for the model",
         )
     if not json:
-        out.print("they agree", highlight=False)
+        out.print("they agree" if champion else "settings and store agree", highlight=False)
 
 
 def _champion(settings: Settings) -> tuple[str | None, PrivacyStamp | None]:
-    """The champion in words, and the stamp of its card; None where there is none, or the registry is away."""
+    """The champion in words, and the stamp of its card; None where there is none, or the registry is away, which is
+    said."""
     import tempfile
     from pathlib import Path
 
@@ -74,7 +76,9 @@ def _champion(settings: Settings) -> tuple[str | None, PrivacyStamp | None]:
             return None, None
         with tempfile.TemporaryDirectory(prefix="oddlog-privacy-") as folder:
             card = read_card(registry.download(version.version, Path(folder)))
-    except RegistryError:
+    except RegistryError as error:
+        # Consumers need no registry, and so may have none: but what was not asked does not agree.
+        err.print(f"the champion was not looked at: {without_credentials(error.found)}", markup=False, highlight=False)
         return None, None
     return f"champion {version.version}", card.privacy
 
