@@ -290,7 +290,8 @@ def _where(store: str) -> Iterator[tuple[str | None, Path]]:
 def table(runs: Sequence[Mapping[str, Any]], what: str) -> str:
     """Markdown: seconds or MB by stage, a column a run, and how they grow from each size to the next, as a power."""
     heads = [
-        f"{one['events']:,}" + (f", {one['share']:.0%} of the clients" if one["share"] < 1 else "") for one in runs
+        f"{one['events']:,}" + (f", {100 * one['share']:.0f} % of the clients" if one["share"] < 1 else "")
+        for one in runs
     ]
     grown = [(a, b) for a, b in itertools.pairwise(range(len(runs))) if runs[a]["trained_on"] < runs[b]["trained_on"]]
 

@@ -31,22 +31,25 @@ class Normal:
     @classmethod
     def fit(cls, columns: npt.NDArray[np.floating], weights: npt.NDArray[np.float64]) -> Self:
         """Weighted mean and deviation [d] of `columns` [n, d]; cells that are not finite are left out."""
-        values = np.asarray(columns, dtype=np.float64)
-        finite = np.isfinite(values)
-        weight = np.where(finite, weights[:, None], 0.0)
-        total = np.maximum(weight.sum(axis=0), np.finfo(np.float64).tiny)
-        values = np.where(finite, values, 0.0)
-        mean = (weight * values).sum(axis=0) / total
-        deviation = np.sqrt((weight * (values - mean) ** 2).sum(axis=0) / total)
+        columns = np.asarray(columns)
+        mean, deviation = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
+        for number, column in enumerate(columns.T):  # one in doubles at a time: there may be millions of rows
+            values = column.astype(np.float64)
+            finite = np.isfinite(values)
+            weight, values = np.where(finite, weights, 0.0), np.where(finite, values, 0.0)
+            total = max(weight.sum(), np.finfo(np.float64).tiny)
+            mean[number] = (weight * values).sum() / total
+            deviation[number] = np.sqrt((weight * (values - mean[number]) ** 2).sum() / total)
         return cls(mean.astype(np.float32), np.maximum(deviation, FLOOR).astype(np.float32))
 
     def __call__(self, columns: npt.NDArray[np.floating]) -> Floats:
         """z float32 [n, d] in [-LIMIT, LIMIT]; NaN counts as the mean."""
         x = np.asarray(columns, dtype=np.float32)
-        x = np.where(np.isnan(x), self.mean, x)
+        z: Floats = np.where(np.isnan(x), self.mean, x)
         with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
-            z: Floats = np.clip((x - self.mean) / self.deviation, np.float32(-LIMIT), np.float32(LIMIT))
-        return z
+            z -= self.mean
+            z /= self.deviation
+        return np.clip(z, np.float32(-LIMIT), np.float32(LIMIT), out=z)
 
     def above(self, columns: npt.NDArray[np.floating]) -> Floats:
         """max(0, z) float32 [n, d] in [0, LIMIT]: what is more than usual; less than usual is no anomaly."""

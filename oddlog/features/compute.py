@@ -104,7 +104,11 @@ def fit_features(events: pl.DataFrame) -> tuple[Baseline, FitData]:
 
 
 def _matrix(signals: Signals, means: Floats) -> Matrix:
-    return np.concatenate([means, signals.event], axis=1).astype(np.float32)
+    # Filled in place: a second matrix of doubles would be the most that fitting on millions of rows has in memory.
+    matrix = np.empty((len(means), len(FEATURE_NAMES)), dtype=np.float32)
+    matrix[:, : means.shape[1]] = means
+    matrix[:, means.shape[1] :] = signals.event
+    return matrix
 
 
 def _client_means(
