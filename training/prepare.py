@@ -171,7 +171,8 @@ def work_on(
         planted = plant_among(
             later,
             lead_in=lambda: (
-                batch.filter(pl.col("@timestamp") < split.boundary) for batch in dataset.batches(FEATURE_COLUMNS)
+                batch.filter(pl.col("@timestamp") < split.boundary)
+                for batch in counting(dataset.batches(FEATURE_COLUMNS), tell, dataset.rows)
             ),
             seed=options.seed,
             privacy=dataset.privacy,
