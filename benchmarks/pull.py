@@ -48,31 +48,19 @@ MERGED_SECONDS = 120.0
 
 
 def ours(url: str, prefix: str, until: dt.datetime | None = None) -> dict[str, Any]:
-    """What `oddlog train` does to have its events: `training.pull.pull`; `read_seconds` until the parts are there."""
-    import training.pull as pulling
+    """What `oddlog train` does to have its events: `training.pull.pull`."""
     from training.dataset import COLUMNS, Selection
+    from training.pull import pull
 
     store, before = _store(url, prefix), resident()
-    read_seconds = 0.0
-    pull_partition = pulling._pull_partition
-
-    def timed(*arguments: Any) -> list[Path]:
-        nonlocal read_seconds
-        begun = time.perf_counter()
-        parts = pull_partition(*arguments)
-        read_seconds += time.perf_counter() - begun
-        return parts
-
-    module: Any = pulling
-    module._pull_partition = timed
     with tempfile.TemporaryDirectory() as folder:
         begun, cpu_before = time.perf_counter(), time.process_time()
-        found = pulling.pull(store, Selection(until=until), url=url, folder=Path(folder))
+        found = pull(store, Selection(until=until), url=url, folder=Path(folder))
         seconds, cpu, highest = time.perf_counter() - begun, time.process_time() - cpu_before, peak()
         size = found.snapshot.stat().st_size
         ids = found.events(["_id"])["_id"].to_list()
     return {
-        "rows": found.rows, "seconds": seconds, "cpu": cpu, "read_seconds": read_seconds,
+        "rows": found.rows, "seconds": seconds, "cpu": cpu,
         "before": before, "peak": highest, "parquet_bytes": size, "ids": _digest(ids), "columns": len(COLUMNS),
     }  # fmt: skip
 
@@ -248,7 +236,7 @@ def run(arguments: argparse.Namespace) -> None:
                 raise SystemExit(f"the two ways read other documents: {mine} {other}")
         if arguments.prefix is None and "TEST_ELASTICSEARCH_URL" in os.environ:
             _remove(url, prefix)
-    figures = {"rounds": rounds, "first_day": small, "ratio": ratio(rounds, "seconds", "seconds")}
+    figures = {"rounds": rounds, "first_day": small, "ratio": ratio(rounds)}
     publish("pull", where, figures, [table(rounds, small)], arguments.json)
 
 
@@ -258,9 +246,9 @@ def _part(part: str, url: str, prefix: str, *more: str) -> dict[str, Any]:
     return {**found, "elasticsearch_cpu": _elastic_cpu(url) - before}
 
 
-def ratio(rounds: Sequence[dict[str, dict[str, Any]]], their: str, our: str) -> float:
+def ratio(rounds: Sequence[dict[str, dict[str, Any]]]) -> float:
     """Their seconds over ours, the median of the rounds."""
-    return float(statistics.median(one["theirs"][their] / one["ours"][our] for one in rounds))
+    return float(statistics.median(one["theirs"]["seconds"] / one["ours"]["seconds"] for one in rounds))
 
 
 def table(rounds: Sequence[dict[str, dict[str, Any]]], small: dict[str, dict[str, Any]]) -> str:
@@ -278,7 +266,7 @@ def table(rounds: Sequence[dict[str, dict[str, Any]]], small: dict[str, dict[str
             f"{median(part, 'elasticsearch_cpu'):.1f}", *(f"{one / 1e6:,.0f}" for one in memory),
         ]  # fmt: skip
 
-    found, reading = ratio(rounds, "seconds", "seconds"), ratio(rounds, "scan_seconds", "read_seconds")
+    found = ratio(rounds)
     blank = [""] * 5
     return markdown(
         [
@@ -289,9 +277,7 @@ def table(rounds: Sequence[dict[str, dict[str, Any]]], small: dict[str, dict[str
             row("`helpers.scan`, pandas frame", "theirs"),
             ["- of it: the scan", f"{median('theirs', 'scan_seconds'):.1f}", *blank],
             row("`oddlog train`'s pull into Parquet", "ours"),
-            ["- of it: read, in parts", f"{median('ours', 'read_seconds'):.1f}", *blank],
             [f"**times as fast** (target {TARGET:g})", f"**{found:.1f}**", *blank],
-            ["times as fast, reading alone", f"{reading:.1f}", *blank],
         ],
     )  # fmt: skip
 

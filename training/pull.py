@@ -16,7 +16,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from pyarrow import ArrowException, parquet
 
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import UsageError
-from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_ID, EVENT_SCHEMA, POSITION_ORDER
+from oddlog.events.schema import ANOMALY_SCHEMA, EVENT_ID, EVENT_SCHEMA, POSITION_ORDER, URL_PATH
 from oddlog.settings import without_credentials
 from training.dataset import (
     STORED_FEATURES,
@@ -46,6 +48,8 @@ RESUME_WITHIN = dt.timedelta(days=1)
 
 _PLAN = "plan.json"
 _OFFSET = POSITION_ORDER[3]
+_MADE = {"_id": EVENT_ID, "url.path": URL_PATH}
+"""Columns that are made of others: of the position, of `url.original`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +83,16 @@ def pull(
     folder.mkdir(parents=True, exist_ok=True)
     with _place(pulls or folder, _key(selection, url)) as place:
         plan = _plan(store, selection, place)
-        parts: list[Path] = []
-        query = replace(selection.query, until=plan.until if plan else None)
-        counted = Counted(tell, store.count_events(query) if progress and plan else 0)
-        for number, partition in enumerate(plan.partitions if plan else []):
-            parts += _pull_partition(store, selection, query, partition, place, number, part_rows, counted, tell)
-        rows = sum(parquet.read_metadata(part).num_rows for part in parts)
-        if rows == 0 or rows < min_events:
-            shutil.rmtree(place)
-            raise _too_few(store, rows, min_events, selection)
-        dataset = _join(parts, selection, url, folder, marks)
+        with _Joined(selection, place, folder, marks) as joined:
+            query = replace(selection.query, until=plan.until if plan else None)
+            counted = Counted(tell, store.count_events(query) if progress and plan else 0)
+            for number, partition in enumerate(plan.partitions if plan else []):
+                _pull_partition(store, selection, query, partition, place, number, part_rows, joined.add, counted, tell)
+            joined.wait()
+            if joined.rows == 0 or joined.rows < min_events:
+                shutil.rmtree(place)
+                raise _too_few(store, joined.rows, min_events, selection)
+            dataset = joined.dataset(url)
         shutil.rmtree(place)
     return dataset
 
@@ -101,24 +105,27 @@ def _pull_partition(
     place: Path,
     number: int,
     part_rows: int,
+    add: Callable[[Path], None],
     counted: Counted,
     tell: Progress,
-) -> list[Path]:
-    """The parts of one partition, those that are there already and those that are still to be read."""
+) -> None:
+    """Give every part of one partition to `add`: those that are there already, and those that are still to be read."""
     done = place / f"{number:05d}.done"
     parts = _whole_parts(place, number)
+    for part in parts:
+        add(part)
     there = sum(parquet.read_metadata(part).num_rows for part in parts)
     counted.spare(round(there / selection.sample))
     if done.exists():
-        return parts
+        return
     epoch, topic, partition_number = partition
     query = replace(query, epoch=epoch, topic=topic, partition=partition_number)
     if parts:
         last = pl.scan_parquet(parts[-1]).select(pl.col(_OFFSET).last()).collect().item()
         tell(f"going on with an interrupted pull after offset {last:,} of {topic} {partition_number}")
         query = replace(query, from_offset=last + 1)
-    # What an event's position makes need not be read.
-    columns = [name for name in selection.columns if name != "_id"]
+    # What is made of other columns need not be read.
+    columns = [name for name in selection.columns if name not in _MADE]
     held: list[pl.DataFrame] = []
 
     def write() -> None:
@@ -127,10 +134,11 @@ def _pull_partition(
         pl.concat(held).write_parquet(beside, compression="lz4", statistics=False)  # read once, soon
         os.replace(beside, path)
         parts.append(path)
+        add(path)
         held.clear()
 
     for frame in store.read_events(query, columns=columns, order="position"):
-        kept = _kept(frame.with_columns(EVENT_ID).select(selection.columns), selection)
+        kept = _kept(frame.with_columns(_MADE.values()).select(selection.columns), selection)
         if kept.height:
             held.append(kept)
         if sum(one.height for one in held) >= part_rows:
@@ -139,7 +147,6 @@ def _pull_partition(
     if held:
         write()
     done.touch()
-    return parts
 
 
 def _kept(frame: pl.DataFrame, selection: Selection) -> pl.DataFrame:
@@ -222,24 +229,57 @@ def _lock(path: Path) -> Iterator[bool]:
                 path.unlink(missing_ok=True)
 
 
-def _join(parts: list[Path], selection: Selection, url: str, folder: Path, marks: Marks) -> Dataset:
-    """One file of all parts, written beside its place and renamed; the digest is taken on the way."""
-    beside = folder / f".{uuid.uuid4().hex}.parquet"
-    schema = pl.DataFrame(schema=_types(selection)).to_arrow().schema
-    whole = RowDigest(selection.columns)
-    try:
-        with parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
-            for part in parts:
-                for raw in batches_of(part):
-                    frame = marks.over(raw)
-                    whole.add(frame)
-                    writer.write_table(frame.to_arrow().cast(schema))
-        snapshot = folder / f"{whole.hex()}.parquet"
+class _Joined:
+    """One file of all parts, written among them and renamed into `folder`; the digest is taken on the way.
+
+    Parts are joined in a thread of their own, in the order that they are added, while the store is asked for the next.
+    What is unfinished is made anew by the next pull, and overwritten."""
+
+    def __init__(self, selection: Selection, place: Path, folder: Path, marks: Marks) -> None:
+        self.rows = 0
+        self._selection, self._folder, self._marks = selection, folder, marks
+        self._digest = RowDigest(selection.columns)
+        self._unfinished = place / "joined.new"
+        self._schema = pl.DataFrame(schema=_types(selection)).to_arrow().schema
+        self._writer = parquet.ParquetWriter(self._unfinished, self._schema, compression="zstd")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="join")
+        self._due: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Joined:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._writer.close()
+
+    def add(self, part: Path) -> None:
+        """Join a part; what failed with one before is raised here, or by `wait`."""
+        while self._due and self._due[0].done():
+            self._due.popleft().result()
+        self._due.append(self._thread.submit(self._write, part))
+
+    def wait(self) -> None:
+        """Until every part that was added is joined."""
+        while self._due:
+            self._due.popleft().result()
+
+    def dataset(self, url: str) -> Dataset:
+        """The whole, in its place."""
+        self._writer.close()
+        digest = self._digest.hex()
+        snapshot = self._folder / f"{digest}.parquet"
+        beside = self._folder / f".{uuid.uuid4().hex}.parquet"
+        shutil.move(self._unfinished, beside)  # a copy, where parts are on another file system
         os.replace(beside, snapshot)
-    finally:
-        beside.unlink(missing_ok=True)
-    told = selection.describe(url) + (f", under {len(marks)} marks" if len(marks) else "")
-    return Dataset.of(snapshot, digest=whole.hex(), source=told)
+        marks = f", under {len(self._marks)} marks" if len(self._marks) else ""
+        return Dataset.of(snapshot, digest=digest, source=self._selection.describe(url) + marks)
+
+    def _write(self, part: Path) -> None:
+        for raw in batches_of(part):
+            frame = self._marks.over(raw)
+            self.rows += frame.height
+            self._digest.add(frame)
+            self._writer.write_table(frame.to_arrow().cast(self._schema))
 
 
 def _types(selection: Selection) -> dict[str, pl.DataType | type[pl.DataType]]:

@@ -8,10 +8,9 @@ list for one value, which a document of another hand may have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 import polars as pl
 
 from oddlog.connectors.documents import is_feature
@@ -33,7 +32,6 @@ _UNMAPPED = "unmapped"
 _NAME = "kept in documents alone"
 _TOLD = b'"matched_queries":['
 """Within a text its quotes would have a backslash before them."""
-_SORT = b'"sort":['
 
 
 class NotByColumn(Exception):
@@ -78,14 +76,19 @@ def times_of(schema: Mapping[str, pl.DataType]) -> list[str]:
     return [name for name, dtype in schema.items() if isinstance(dtype, pl.Datetime)]
 
 
-def read_columns(answer: bytes, schema: Mapping[str, pl.DataType], known: Mapping[str, Any]) -> Page | None:
+def read_columns(
+    answer: bytes, schema: Mapping[str, pl.DataType], known: Mapping[str, Any], sorted_by: str
+) -> Page | None:
     """The hits of an answer, sorted by integers, in columns of `schema`; None where there is none.
 
-    `known` columns were not asked for, but are the same in every hit. Raises NotByColumn."""
+    `known` columns were not asked for, but are the same in every hit; nor was `sorted_by`, which is the first of what a
+    hit was sorted by. Raises NotByColumn."""
     if _TOLD in answer:
         raise NotByColumn
-    asked = {name: pl.List(_as_json(dtype)) for name, dtype in schema.items() if name not in known}
-    hit = pl.Struct({"fields": pl.Struct(asked)})
+    asked = {
+        name: pl.List(_as_json(dtype)) for name, dtype in schema.items() if name not in known and name != sorted_by
+    }
+    hit = pl.Struct({"sort": pl.List(pl.Int64), **({"fields": pl.Struct(asked)} if asked else {})})
     try:
         whole = (
             pl.Series([answer], dtype=pl.Binary)
@@ -94,17 +97,18 @@ def read_columns(answer: bytes, schema: Mapping[str, pl.DataType], known: Mappin
         )
     except pl.exceptions.ComputeError:  # a number that its column cannot hold
         raise NotByColumn from None
-    hits = whole.struct.field("hits").struct.field("hits").explode(empty_as_null=False).struct.field("fields")
+    hits = whole.struct.field("hits").struct.field("hits").explode(empty_as_null=False)
     if hits.is_empty():
         return None
-    lists = hits.struct.unnest()
-    if any(lists.select((pl.all().list.len() > 1).any()).row(0)):
-        raise NotByColumn
-    columns = [
-        pl.lit(known[name], dtype=dtype).alias(name) if name in known else _value(name, dtype)
-        for name, dtype in schema.items()
-    ]
-    return Page(lists.select(columns), _last_sort(answer))
+    order = hits.struct.field("sort")
+    frame = pl.DataFrame({sorted_by: order.list.first()})
+    if asked:
+        lists = hits.struct.field("fields").struct.unnest()
+        if any(lists.select((pl.all().list.len() > 1).any()).row(0)):
+            raise NotByColumn
+        frame = frame.hstack(lists.select(_value(name, schema[name]) for name in asked))
+    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in known.items())
+    return Page(frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()), order[-1].to_list())
 
 
 def _value(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -114,9 +118,3 @@ def _value(name: str, dtype: pl.DataType) -> pl.Expr:
 
 def _as_json(dtype: pl.DataType) -> pl.DataType:
     return pl.String() if isinstance(dtype, pl.Datetime) else dtype
-
-
-def _last_sort(answer: bytes) -> Sequence[int]:
-    start = answer.rindex(_SORT) + len(_SORT) - 1
-    found: list[int] = orjson.loads(answer[start : answer.index(b"]", start) + 1])
-    return found

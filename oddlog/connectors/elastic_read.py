@@ -193,10 +193,11 @@ class PointInTime:
         if after is not None:
             body["search_after"] = after
         if wanted.known is not None:
-            asked = [name for name in fields if name not in wanted.known]
+            # Known are all but what pages are sorted by, which every hit tells without being asked.
+            asked = [name for name in fields if name not in wanted.known and name != POSITION_ORDER[3]]
             answer = self.search({**body, **by_column(wanted.query, asked, times_of(wanted.schema))})
             with contextlib.suppress(NotByColumn):
-                return read_columns(answer, wanted.schema, wanted.known), len(answer)
+                return read_columns(answer, wanted.schema, wanted.known, POSITION_ORDER[3]), len(answer)
         # Picking fields out of a document costs Elasticsearch more than to send all of it.
         body["_source"] = True if len(fields) >= _WHOLE_FROM else fields or False
         answer = self.search({**body, "seq_no_primary_term": wanted.with_version})

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from oddlog.errors import UsageError
 from oddlog.events.parse import Parsed, parse
 from oddlog.events.record import Records
+from oddlog.events.schema import URL_PATH
 from oddlog.settings_privacy import SHORTEST_KEY, PrivacySettings
 
 Parser = Callable[[Records], Parsed]
@@ -120,7 +121,7 @@ class Reader:
         address, ip = events["source.address"], events["source.ip"]
         told = [
             _without_own_address(events[name].str.replace(_USERINFO, "${1}"), ip)
-            for name in ("url.original", "url.path", "url.query", "http.request.referrer", "user_agent.original")
+            for name in ("url.original", "url.query", "http.request.referrer", "user_agent.original")
         ]
         users = [None if user is None else f"u-{self._hash(_USER, user)}" for user in events["user.name"].to_list()]
         return events.with_columns(
@@ -128,7 +129,7 @@ class Reader:
             pl.lit(None, dtype=pl.String).alias("source.ip"),
             pl.Series("user.name", users, dtype=pl.String),
             *told,
-        )
+        ).with_columns(URL_PATH)
 
     def _digest(self, text: str) -> str:
         """BLAKE2b with a key (RFC 7693), 128 bits: every event has one, and HMAC takes three times as long."""

@@ -23,6 +23,9 @@ POSITION_ORDER = list(POSITION_SCHEMA)
 EVENT_ID = pl.concat_str(list(POSITION_SCHEMA), separator="-").alias("_id")
 """As `record.event_id` makes it, for whole columns: the `_id` of an event's document."""
 
+URL_PATH = pl.col("url.original").str.splitn("?", 2).struct.field("field_0").fill_null("").alias("url.path")
+"""The path of a request target: all before its first `?`. Every event's `url.path` is this of its `url.original`."""
+
 EVENT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "_id": pl.String,
     "@timestamp": TIMESTAMP,

@@ -13,7 +13,7 @@ from oddlog.events.document import surroundings
 from oddlog.events.formats import tell_apart
 from oddlog.events.parse import parse
 from oddlog.events.record import Records
-from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
+from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA, URL_PATH
 
 QUOTED = st.text(st.characters(codec="utf-8"), max_size=30)
 WORD = st.text(st.characters(codec="utf-8", exclude_characters=" "), min_size=1, max_size=12)
@@ -69,6 +69,7 @@ def test_every_record_is_one_event_or_one_dead_letter_in_order(batch: list[tuple
     assert parsed.dead["original"].to_list() == [batch[row][0] or b"" for row in bad]
     for name in ("_id", "@timestamp", "source.address", "http.request.method", "url.original", "url.path"):
         assert parsed.events[name].null_count() == 0, name
+    assert parsed.events.select(URL_PATH)["url.path"].equals(parsed.events["url.path"])
     years = parsed.events["@timestamp"].dt.year()
     assert years.is_between(1990, 9999).all()
 
