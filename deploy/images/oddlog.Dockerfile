@@ -1,4 +1,4 @@
-# One image for everything of ours: set-up, scorer, enrich, trainer, monitor, and the MLflow server.
+# One image for everything of ours but the scorer: set-up, enrich, trainer, monitor, and the MLflow server.
 FROM python:3.11.14-slim-bookworm
 RUN useradd --system --create-home --home-dir /var/lib/oddlog oddlog \
  && mkdir -p /opt/oddlog /var/lib/mlflow /var/lib/oddlog/monitor \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,13 @@ import pytest
 import yaml
 
 from oddlog.connectors import elastic_privileges
-from oddlog.settings import Settings
+from oddlog.settings import RegistrySettings, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name for name, service in SERVICES.items() if service["image"].startswith("oddlog:")}
+BENTO: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["bentoml"]["build"]
+OURS = {name for name, service in SERVICES.items() if service["image"].startswith(("oddlog:", "oddlog-scorer:"))}
 
 names = pytest.mark.parametrize("name", sorted(SERVICES))
 
@@ -32,7 +34,7 @@ def test_service_has_a_health_check_or_a_stated_reason(name: str) -> None:
 
 @names
 def test_image_is_pinned_to_a_version(name: str) -> None:
-    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
 
 @names
@@ -190,6 +192,26 @@ def test_the_image_copies_what_exists_and_every_room() -> None:
     } <= copied
     for path in copied:
         assert (ROOT / path).exists(), path
+
+
+def test_the_scorers_image_is_its_bento_and_holds_no_secret_of_the_store() -> None:
+    scorer = SERVICES["scorer"]
+    dockerfile = (ROOT / scorer["build"]["dockerfile"]).read_text()
+    # What goes into the image comes from the bento and its lock alone; the sources only into the stage that builds it.
+    stages = dockerfile.split("FROM ")[1:]
+    build, last = stages[-2:]
+    assert "bentoml build --version image ." in build
+    assert re.findall(r"^COPY .+$", last, re.MULTILINE) == ["COPY --from=build /built/bentos/oddlog/image /opt/bento"]
+    copied = set(re.findall(r"^COPY (\S+) \S+$", stages[0] + build, re.MULTILINE))
+    taken = [pattern.removeprefix("/") for pattern in BENTO["include"]] + [BENTO["python"]["requirements_txt"]]
+    assert not [path for path in taken if not any(path == one or path.startswith(f"{one}/") for one in copied)]
+    command = json.loads(re.findall(r"^CMD (.+)$", last, re.MULTILINE)[0])
+    assert command[:3] == ["bentoml", "serve", "/opt/bento"]
+    assert f"--port {urlsplit(Settings().scorer.url).port}" in " ".join(command)
+    cache = re.findall(r"ODDLOG_REGISTRY__CACHE_DIR=(\S+)", last)
+    assert "cache_dir" in RegistrySettings.model_fields
+    assert scorer["volumes"] == [f"scorer-cache:{cache[0]}"]
+    assert not any("STORE" in key for key in scorer["environment"])
 
 
 def test_our_commands_are_verbs_that_exist() -> None:
