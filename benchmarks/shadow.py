@@ -5,7 +5,8 @@
 
 Real Kafka and Elasticsearch (started here, or TEST_KAFKA_URL and TEST_ELASTICSEARCH_URL), a real `bentoml serve` that
 holds both models. The champion is `surprise`; the challenger scores a share of the clients. Rates are of records that
-the consumer has committed, from its first batch to its last; what the challenger has scored by then is told beside.
+the consumer has committed, from its first batch to its last; what the challenger has scored by then is told beside. It
+does so some seconds after the commit (`enrich.shadow_after_seconds`): a run has to last several times as long.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ def table(runs: Sequence[dict[str, Any]], challenger: str) -> str:
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--warm-up", type=int, default=3, help="runs that are not counted")
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=2, help="runs that are not counted")
     parser.add_argument("--share", type=float, default=0.1, help="of the clients (the default of `oddlog enrich`)")
     parser.add_argument("--challenger", choices=["iforest", "autoencoder"], default="iforest")
     parser.add_argument("--seed", type=int, default=1)

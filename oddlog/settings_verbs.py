@@ -63,6 +63,11 @@ class EnrichSettings(Group):
     shadow_share: float = Field(default=0.1, ge=0, le=1)
     """Share of the clients whose events the challenger scores, too (`anomaly.shadow.*`). 1: all, and its lane is warm
     when it is promoted; 0: no shadow."""
+    shadow_after_seconds: float = Field(default=6.0, ge=0)
+    """How long after its commit a document is given the challenger's score: a second more than Elasticsearch's refresh
+    interval for events. Sooner, every such update makes Elasticsearch refresh for it."""
+    shadow_waiting: int = Field(default=20_000, ge=1)
+    """Most events that wait for the challenger's score; more are dropped, and counted."""
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)
     """Port of the consumer's /metrics, /livez and /readyz; none: no such port. 0: any free one, which the log tells."""
     metrics_host: str = "127.0.0.1"
@@ -132,6 +137,8 @@ class DriftSettings(Group):
     """File of the limits; none: `drift.toml` in the working folder, else the same limits built in."""
     sample_rows: int = Field(default=20_000, ge=100)
     """Most events of a batch that are read; of more, this many are chosen by position. Counts are made by the store."""
+    memory_mb: int = Field(default=1_024, ge=700)
+    """Memory that a check may take, libraries included; where `sample_rows` would need more, fewer events are read."""
     workspace: Path = Path("mlruns/drift")
     """Where reports are written, HTML and JSON."""
     evidently: Path | None = Path("mlruns/evidently")

@@ -2,8 +2,8 @@
 
 The consumer's thread computes the challenger's features (in order, batch by batch, as client state asks for) and warms
 its lane a little each round. A thread of its own asks who is challenger, scores, and adds `anomaly.shadow.*` to
-documents that are committed. Nothing here delays or fails the main path: one batch may wait, more are dropped and
-counted, and so is what the scorer or the store does not take.
+documents that are committed. Nothing here delays or fails the main path: a number of events may wait, more are dropped
+and counted, and so is what the scorer or the store does not take.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ WARM_SECONDS = 0.05
 
 CLOSE_SECONDS = 5.0
 """How long what is under way is waited for at the end."""
+
+PASS_EVENTS = 5_000
+"""Most events that are scored and updated in one request: a few large ones cost Elasticsearch less than many small."""
 
 ABSENT_LOOKS = 2
 """A challenger is gone when so many looks in a row name none: one that is promoted keeps its lane until the champion
@@ -90,7 +94,10 @@ class Shadow:
         self._failed: str | None = None
         self._changed = threading.Condition()
         self._found: _Challenger | None = None
-        self._waiting: ShadowRows | None = None
+        self._after = settings.shadow_after_seconds
+        self._most = settings.shadow_waiting
+        self._waiting: deque[tuple[float, ShadowRows]] = deque()
+        """With the moment from which each is due."""
         self._busy: ShadowRows | None = None
         self._ending = False
         self._absent = 0
@@ -172,12 +179,13 @@ class Shadow:
         return lane
 
     def offer(self, rows: ShadowRows) -> None:
-        """Have committed events scored. Where one batch waits already, these are dropped."""
+        """Have committed events scored. Where others wait, and they would be too many together, these are dropped."""
         with self._changed:
-            if self._waiting is not None or self._ending:
+            waiting = sum(one.keys.height for _, one in self._waiting)
+            if self._ending or (waiting and waiting + rows.keys.height > self._most):
                 self._drop(rows)
                 return
-            self._waiting = rows
+            self._waiting.append((time.monotonic() + self._after, rows))
             self._changed.notify()
 
     def close(self) -> None:
@@ -188,9 +196,10 @@ class Shadow:
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
         with self._changed:
-            for rows in filter(None, (self._waiting, self._busy)):
+            for rows in [*filter(None, [self._busy]), *(one for _, one in self._waiting)]:
                 self._drop(rows)
-            self._waiting = self._busy = None
+            self._waiting.clear()
+            self._busy = None
         self._let_go()
 
     def _warm_up(self, lane: Lane, stands: Mapping[Partition, int]) -> None:
@@ -244,9 +253,9 @@ class Shadow:
                 self.look()
                 look_at = time.monotonic() + LOOK_SECONDS
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._ending, max(0.0, look_at - time.monotonic()))
-                rows, self._waiting = self._waiting, None
-                self._busy = rows
+                until = min(look_at, self._waiting[0][0]) if self._waiting else look_at
+                self._changed.wait_for(lambda: self._is_due() or self._ending, max(0.0, until - time.monotonic()))
+                rows = self._busy = self._take()
                 if rows is None and self._ending:
                     return
             if rows is None:
@@ -259,6 +268,24 @@ class Shadow:
                 self.scored += done
                 self.dropped += rows.keys.height - done
             self._observe.shadow(scored=done, dropped=rows.keys.height - done)
+
+    def _is_due(self) -> bool:
+        return bool(self._waiting) and (self._ending or self._waiting[0][0] <= time.monotonic())
+
+    def _take(self) -> ShadowRows | None:
+        """The oldest events that are due, as one batch of one challenger; None where there are none."""
+        taken: list[ShadowRows] = []
+        rows = 0
+        while self._is_due():
+            following = self._waiting[0][1]
+            rows += following.keys.height
+            if taken and (following.version != taken[0].version or rows > PASS_EVENTS):
+                break
+            taken.append(self._waiting.popleft()[1])
+        if len(taken) < 2:
+            return taken[0] if taken else None
+        keys = pl.concat([one.keys for one in taken])
+        return ShadowRows(taken[0].version, keys, np.concatenate([one.features for one in taken]))
 
     def look(self) -> None:
         """Ask who is challenger, and for the baseline of a new one. Raises nothing."""

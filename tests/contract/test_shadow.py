@@ -94,7 +94,9 @@ class World:
         self.shelf.set_champion("1")
         self.shelf.set_challenger("2")
         self.scorer = Held(self.shelf)
-        self.settings = EnrichSettings(batch_rows=200, batch_seconds=0.02, shadow_share=SHARE)
+        self.settings = EnrichSettings(
+            batch_rows=200, batch_seconds=0.02, shadow_share=SHARE, shadow_after_seconds=0.0, shadow_waiting=300
+        )
         self.arrived = 0
 
     def start(self) -> None:
@@ -186,6 +188,20 @@ def test_a_slow_challenger_costs_its_own_events_alone(world: World) -> None:
     assert world.noted.left >= 200
     world.scorer.free.set()
     until(lambda: world.noted.shadowed > before, "the challenger's own pace")
+    world.main_path_is_sound(world.events())
+
+
+def test_what_is_not_due_waits_and_is_scored_at_the_end(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"shadow_after_seconds": 3_600.0, "shadow_waiting": 10_000})
+    world.start()
+    world.arrive(100)
+    until(lambda: world.noted.version == "2", "the challenger's lane")
+    for _ in range(2):
+        world.arrive(200)
+    assert (world.noted.shadowed, world.noted.left) == (0, 0)
+    world.stop()
+    assert world.noted.shadowed >= sum(world.sampled(100, 500))
+    assert world.noted.left == 0
     world.main_path_is_sound(world.events())
 
 

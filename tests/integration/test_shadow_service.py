@@ -55,7 +55,7 @@ def settings(kafka_url: str, elasticsearch_url: str, tmp_path: Path) -> Iterator
             ),
             scorer=ScorerSettings(url=f"http://127.0.0.1:{port}"),
             serve=ServeSettings(poll_seconds=0.2),
-            enrich=EnrichSettings(batch_rows=500, batch_seconds=0.1, shadow_share=1.0),
+            enrich=EnrichSettings(batch_rows=500, batch_seconds=0.1, shadow_share=1.0, shadow_after_seconds=0.5),
         )
         ensure_topic(chosen.source, partitions=2)
         yield chosen
