@@ -76,6 +76,8 @@ def retrain(
         retrain={"auto_promote": promote},
     )  # fmt: skip
     start_logging(settings)
+    if pause is not None and json:
+        raise UsageError("--json with --every", expected="one round for one document", mend="--log-json for a loop")
     if pause is not None:
         _loop(settings, conditions, pause)
         return

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator
 
 from oddlog.connectors.store import Store
-from oddlog.errors import OutsideError
+from oddlog.errors import OutsideError, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Taken(OutsideError):
+    """Somebody else holds the lock."""
 
 
 @contextlib.contextmanager
 def locked(store: Store, name: str, *, seconds: float, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lock `name`, which expires after `seconds`; gives a function that prolongs it, or raises where it was
-    lost. `what` is at work meanwhile, in words. Raises OutsideError, naming who holds it, and StoreError."""
+    lost. `what` is at work meanwhile, in words. Raises Taken, naming who holds it, and StoreError."""
     holder = _holder()
 
     def take() -> None:
         if (other := store.acquire_lock(name, holder, seconds)) is not None:
-            raise OutsideError(
+            raise Taken(
                 f"another {what} is at work: {other} holds the lock {name!r}",
                 expected=f"one {what} at a time",
                 mend=f"wait for it; one that died gives way after {seconds:g} s",
@@ -30,7 +37,10 @@ def locked(store: Store, name: str, *, seconds: float, what: str) -> Iterator[Ca
     try:
         yield take
     finally:
-        store.release_lock(name, holder)
+        try:
+            store.release_lock(name, holder)
+        except StoreError as error:  # what was done under the lock is done, and what failed says so itself
+            log.warning("the lock %r ends by itself, after %g s: %s", name, seconds, error.found)
 
 
 def _holder() -> str:

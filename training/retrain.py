@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
-import socket
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +19,7 @@ from oddlog.connectors.store import EventQuery, Store
 from oddlog.scoring.artifact import read_card
 from oddlog.settings import Settings
 from training.due import DAY, HOUR, Champion, Change, Conditions, Look, look, period_of
+from training.lock import Taken, locked
 from training.promote import promote, refusal
 from training.promotion_report import Promotion
 from training.train import TrainResult, train
@@ -60,11 +58,15 @@ def retrain(
     """Train a candidate where a condition is met (or none is named), and have it judged.
 
     It becomes champion where it passes every gate and retrain.auto_promote says so. Raises UsageError where the events
-    can teach nothing or the gates file is wrong, OutsideError, StoreError, RegistryError."""
+    can teach nothing or the gates file is wrong, OutsideError (a promotion is at work, or the lock was lost meanwhile),
+    StoreError, RegistryError."""
     options, tell = settings.retrain, progress or (lambda _: None)
-    with _lock(settings, store) as other:
-        if other is not None:
-            return Retraining("busy", f"another retraining is at work: {other}")
+    with contextlib.ExitStack() as held:
+        try:
+            lock = locked(store, _key(settings), seconds=options.lock_seconds, what="retraining")
+            prolong = held.enter_context(lock)
+        except Taken as taken:
+            return Retraining("busy", taken.found)
         span = store.time_range(EventQuery())
         if span is None:
             return Retraining("waiting", "the store holds no events")
@@ -75,10 +77,11 @@ def retrain(
             looks = look(conditions, options, champion, newest=span[1], change=change, marks=list_marks(store))
             if not any(one.met for one in looks):
                 return Retraining("not-due", "; ".join(one.text for one in looks), looks)
-            if (left := _cooldown(settings, store, now())) > dt.timedelta():
-                return Retraining("cooling-down", f"{_met(looks)}; the last one was trained less than "
-                                  f"{options.cooldown_hours:g} h ago: {left / HOUR:.1f} h left", looks)  # fmt: skip
         because = _met(looks) or ("there is no champion yet" if champion is None else "it was asked for")
+        # Also without a champion: a candidate that waits for a person would get a sibling at every call.
+        if conditions and (left := _cooldown(settings, store, now())) > dt.timedelta():
+            return Retraining("cooling-down", f"{because}; the last one was trained less than "
+                              f"{options.cooldown_hours:g} h ago: {left / HOUR:.1f} h left", looks)  # fmt: skip
         lasting = change if change is not None and change.hours >= options.drifted_hours else None
         since, begins = period_of(options, champion, oldest=span[0], newest=span[1], change=lasting)
         if wanting := _wanting(settings, store, since, span[1]):
@@ -87,6 +90,7 @@ def retrain(
         trained = train(_training(settings), since=since, store=store, registry=registry, progress=progress)
         registry.set_tags(trained.version, {"retrained_because": because[:5_000], "retrained_on": begins})
         store.put_document("runs", _key(settings), {"at": now().isoformat(), "version": trained.version})
+        prolong()
         promotion = promote(
             settings, candidate=trained.version, dry_run=not options.auto_promote, store=store, registry=registry,
             progress=progress,
@@ -155,15 +159,3 @@ def _cooldown(settings: Settings, store: Store, now: dt.datetime) -> dt.timedelt
 
 def _key(settings: Settings) -> str:
     return f"retrain-{settings.registry.model}"
-
-
-@contextlib.contextmanager
-def _lock(settings: Settings, store: Store) -> Iterator[str | None]:
-    """Gives who else is at work; None where it is us until the end of the `with`."""
-    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    other = store.acquire_lock(_key(settings), holder, settings.retrain.lock_seconds)
-    try:
-        yield other
-    finally:
-        if other is None:
-            store.release_lock(_key(settings), holder)

@@ -38,6 +38,12 @@ def test_what_is_no_condition_is_refused(text: str, tmp_path: Path) -> None:
     assert "--when" in refused.stderr
 
 
+def test_a_loop_has_no_document(tmp_path: Path) -> None:
+    refused = run(tmp_path, "--every", "6h", "--json")
+    assert refused.exit_code == 2
+    assert "--log-json" in refused.stderr
+
+
 def test_an_empty_store_is_nothing_to_do(tmp_path: Path) -> None:
     done = run(tmp_path, "--json")
     assert done.exit_code == 0, done.output
