@@ -109,21 +109,24 @@ def drop_clients(store: Store, partition: Partition, clients: Collection[str], *
     """Take clients out of every snapshot of a partition; how many of their states there were. Raises StoreError.
 
     A consumer that runs has them in its memory, and writes them again: stop it before. Who reads a snapshot while it is
-    rewritten finds one that is not whole, and replays."""
+    rewritten finds one that is not whole, and replays. One that is found so, as this was cut short, goes as a whole."""
     found = 0
-    for key in _read_list(store, partition):
-        manifest = store.get_document("state", key)
-        data = None if manifest is None else _whole(store, key, manifest, lambda: None)
-        if manifest is None or data is None:
+    for key, entry in _read_list(store, partition).items():
+        if (manifest := store.get_document("state", key)) is None:
+            continue
+        if (data := _whole(store, key, manifest, lambda: None)) is None:
+            if not dry_run:
+                _remove(store, key, entry)
             continue
         table = pl.read_ipc(io.BytesIO(data))
         kept = table.filter(~pl.col("client").is_in(list(clients)))
         found += table.height - kept.height
         if dry_run or kept.height == table.height:
             continue
-        parts = _parts(kept)
-        _put_parts(store, key, int(manifest["offset"]), parts, kept.height)
-        _remove_chunks(store, key, int(manifest["offset"]), int(manifest["chunks"]), first=len(parts))
+        parts, offset = _parts(kept), int(manifest["offset"])
+        # The last ones first: until the new manifest, which counts fewer, the old one knows of all that is there.
+        _remove_chunks(store, key, offset, int(manifest["chunks"]), first=len(parts))
+        _put_parts(store, key, offset, parts, kept.height)
     return found
 
 

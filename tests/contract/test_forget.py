@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from oddlog.connectors.store import EventQuery, Store
+from oddlog.connectors.store import Collection, EventQuery, Store
+from oddlog.errors import StoreUnavailable
 from oddlog.events.record import Partition
 from oddlog.settings import Settings
+from serving import snapshots
 from serving.forget import Forgotten, forget
 from serving.forget_files import forget_in_files
 from serving.mentions import FORGOTTEN
@@ -71,17 +75,46 @@ def test_a_client_is_forgotten_and_nobody_else(store: Store) -> None:
     assert (again.events, again.dead_letters, again.documents, again.redacted, again.states) == (0, 0, 0, 0, 0)
 
 
-def test_a_large_snapshot_loses_chunks_with_its_clients(store: Store) -> None:
-    many = [f"host-{number:06}-{number * 7919 % 100_003:06}.example" for number in range(60_000)]
-    noise = [pl.arange(60_000, eager=True).hash(seed=seed).alias(f"noise{seed}") for seed in range(3)]
-    write_snapshot(store, Snapshot(HERE, 9, "b" * 64, table(*many).with_columns(noise)))
-    chunks = len([one for one in store.list_documents("state") if "data" in one])
-    assert chunks > 1
-    assert drop_clients(store, HERE, many[:-1]) == 59_999
+@pytest.fixture
+def many(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The clients of a snapshot of several chunks."""
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 1_000)
+    names = [f"host-{number:03}-{number * 7919 % 1_003:03}.example" for number in range(600)]
+    write_snapshot(store, Snapshot(HERE, 9, "b" * 64, table(*names)))
+    assert chunks(store) > 2
+    return names
+
+
+def chunks(store: Store) -> int:
+    return len([one for one in store.list_documents("state") if "data" in one])
+
+
+def test_a_large_snapshot_loses_chunks_with_its_clients(store: Store, many: list[str]) -> None:
+    assert drop_clients(store, HERE, many[:-1]) == len(many) - 1
     snapshot = read_snapshot(store, HERE, "b" * 64, until=9)
     assert snapshot is not None
     assert snapshot.clients["client"].to_list() == many[-1:]
-    assert len([one for one in store.list_documents("state") if "data" in one]) == 1
+    assert chunks(store) == 1
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_second_call_leaves_nothing_of_what_the_first_did_not_finish(
+    store: Store, many: list[str], writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, real = iter(range(writes)), store.put_document
+
+    def fails(collection: Collection, id: str, document: Mapping[str, Any]) -> None:
+        if next(left, None) is None:
+            raise StoreUnavailable("away")
+        real(collection, id, document)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_document", fails)
+        with pytest.raises(StoreUnavailable):
+            drop_clients(store, HERE, many[:-1])
+    drop_clients(store, HERE, many[:-1])
+    assert read_snapshot(store, HERE, "b" * 64, until=9) is None
+    assert chunks(store) == 0
 
 
 @pytest.fixture
