@@ -31,7 +31,8 @@ NAME = "incidents"
 
 
 HOLD_EVERY = 200
-"""Documents after which the lock is prolonged: an attack may make thousands at once."""
+"""Documents for which the lock is prolonged once: an attack may make thousands at once. Before the first, too, since
+reading may have taken long, and what another has noted meanwhile must not be written over."""
 
 
 class Observer(Protocol):
@@ -181,13 +182,13 @@ class Watch:
         self._write(now)
 
     def _write(self, now: dt.datetime) -> None:
-        for number, id in enumerate(sorted(self._unwritten), 1):
+        for number, id in enumerate(sorted(self._unwritten)):
+            if number % HOLD_EVERY == 0 and (other := self._prolong()) is not None:
+                raise StoreUnavailable(f"{other} took the lock {NAME!r} over during a round")
             one = self._known[id]
             one.updated_at = now
             self._store.put_document("incidents", id, to_document(one, quiet=self._quiet))
             self._unwritten.discard(id)
-            if number % HOLD_EVERY == 0 and (other := self._prolong()) is not None:
-                raise StoreUnavailable(f"{other} took the lock {NAME!r} over during a round")
 
     def _prune(self, now: dt.datetime) -> None:
         """Delete what ended, and was written last, long ago: what `--since` finds of last year stays for a while."""

@@ -195,6 +195,23 @@ def test_who_lost_the_lock_in_a_round_tells_nobody(
     assert web.bodies == []
 
 
+def test_who_lost_the_lock_while_it_read_writes_nothing(
+    store: Store, connect: Callable[[], Store], watch: Callable[..., Watch], web: HttpReceiver
+) -> None:
+    class Slow(DyingAt):
+        """Reading takes longer than the lock lasts."""
+
+        def read_events(self, query: EventQuery, **options: Any) -> Iterator[pl.DataFrame]:
+            until(lambda: store.acquire_lock(NAME, "another", 60) in (None, "another"), "the end of the lock")
+            return self._store.read_events(query, **options)
+
+    odd(store, 0, [("192.0.2.1", MIDNIGHT - MINUTE, "/a")])
+    with pytest.raises(StoreUnavailable, match="another took the lock"):
+        watch(Slow(connect(), 1_000), lock_seconds=0.05).round()
+    assert documents(store) == []
+    assert web.bodies == []
+
+
 def test_what_another_did_meanwhile_is_read(
     store: Store, connect: Callable[[], Store], clock: Clock, watch: Callable[[Store], Watch], web: HttpReceiver
 ) -> None:
