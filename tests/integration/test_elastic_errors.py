@@ -270,7 +270,7 @@ class TestRefused:
                     pass
 
             servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-            threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+            threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
             return place.model_copy(update={"url": f"http://127.0.0.1:{servers[-1].server_port}"})
 
         yield start

@@ -62,7 +62,7 @@ def with_lifecycle() -> Iterator[tuple[StoreSettings, dict[str, Any], list[str]]
     kept: dict[str, Any] = {}
     puts: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_WithLifecycle,), {"kept": kept, "puts": puts}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield StoreSettings(url=f"http://127.0.0.1:{server.server_address[1]}", keep_days=30), kept, puts
     server.shutdown()

@@ -212,7 +212,7 @@ def behind() -> Iterator[tuple[FaultProxy, list[bytes]]]:
     """A proxy, and the bodies that reach the server behind it."""
     bodies: list[bytes] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Elastic,), {"bodies": bodies}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     proxy = FaultProxy(f"http://127.0.0.1:{server.server_address[1]}", seed=1)
     yield proxy, bodies

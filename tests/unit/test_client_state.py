@@ -77,7 +77,7 @@ def test_who_is_kept_is_what_the_definition_says(
 
 @pytest.mark.parametrize("limit", [1, 50, 1_000, 3_000])
 def test_memory_stays_within_the_limit(limit: int) -> None:
-    state, n = ClientState(limit), 4_000
+    state, n = ClientState(limit), min(4_000, 100 + 20 * limit)  # a state of one makes room at every event
     for start in range(0, 5 * n, n):
         names = [f"c{number}" for number in range(start, start + n)]
         state.advance(names, np.arange(start, start + n, dtype=float), np.ones((n, 5)), PRIOR)
