@@ -37,8 +37,8 @@ def test_a_log_and_its_labels(tmp_path: Path) -> None:
     assert set(told["labels"]) > {"benign", "attack:directory_scan"}
     assert "[01/Apr/2026:" in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["access.log", "access.log.labels"]
-    table = run("--lines", "3000", "--seed", "1", "--out", "again.log", "--release-after", "0.6", "--start",
-                "2026-04-01T04:00:00", cwd=tmp_path)  # fmt: skip
+    table = run_verb("simulate", "--lines", "3000", "--seed", "1", "--out", "again.log", "--release-after", "0.6",
+                     "--start", "2026-04-01T04:00:00", cwd=tmp_path)  # fmt: skip
     assert "3,000 lines" in table.stdout
     assert (tmp_path / "again.log").read_bytes() == (tmp_path / "access.log").read_bytes()
 
@@ -53,8 +53,8 @@ def test_standard_output_and_named_labels(tmp_path: Path) -> None:
 
 def test_packed_files_are_equal_for_equal_seeds(tmp_path: Path) -> None:
     for name in ("a.log.gz", "b.log.gz"):
-        done = run("-n", "300", "--out", name, "--attacks", "data_pull,xmlrpc_posts", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        done = run_verb("simulate", "-n", "300", "--out", name, "--attacks", "data_pull,xmlrpc_posts", cwd=tmp_path)
+        assert done.exit_code == 0, done.stderr
     assert (tmp_path / "a.log.gz").read_bytes() == (tmp_path / "b.log.gz").read_bytes()
     assert gzip.decompress((tmp_path / "a.log.gz").read_bytes()).count(b"\n") == 300
 
@@ -72,12 +72,12 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
 
 
 def test_scenarios_are_listed(tmp_path: Path) -> None:
-    listed = json.loads(run("--list", "--json", cwd=tmp_path).stdout)
+    listed = json.loads(run_verb("simulate", "--list", "--json", cwd=tmp_path).stdout)
     assert set(listed) >= {
         "directory_scan", "slow_distributed_scan", "login_bruteforce", "injection_probes", "web_shell_use",
         "data_pull", "error_outage",
     }  # fmt: skip
-    assert "directory_scan" in run("--list", cwd=tmp_path).stdout
+    assert "directory_scan" in run_verb("simulate", "--list", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
