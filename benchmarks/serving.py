@@ -3,7 +3,8 @@
 One forest of 200 trees in a `bentoml serve` with one worker.
 
 1. Arrow against an empty route of the same service, which takes the same body and answers nothing; and against the
-   scoring itself, in this process. One connection, in turn.
+   scoring itself, in this process. One connection; blocks of BLOCK calls, in an order that changes: a single call right
+   after one of another kind would find its data and code driven out of the processor's caches.
 2. The same forest in `mlflow models serve` and in MLServer, in environments of their own, one process each, one after
    the other: 1 and 1,000 rows, with 1, 8 and 32 clients that ask again when they are answered.
 3. What a worker takes: memory, and seconds until it is ready.
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import cycle, permutations
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ EMPTY = "/v1/empty"
 """The route of empty_route.py, whose import would start a service here."""
 LARGE = 4_096
 ONE_LIMIT, LARGE_LIMIT = 1.3, 1.5
+BLOCK = 25
 CLIENTS = (1, 8, 32)
 PEER_ROWS = (1, 1_000)
 
@@ -53,7 +56,7 @@ def over_http(where: Served, repeats: int) -> dict[str, Any]:
     connection = Connection(where.service.url)
     model = next(iter(where.models.values()))
     found: dict[str, Any] = {}
-    for rows, times in ((1, repeats), (LARGE, max(50, repeats // 10))):
+    for rows, times in ((1, repeats), (LARGE, max(150, repeats // 10))):
         matrix = where.features[:rows]
         body = encode_matrix(matrix, list(FEATURE_NAMES))
         score, empty = (post(where.service.url + path, body, ARROW) for path in ("/v1/score", EMPTY))
@@ -66,12 +69,14 @@ def over_http(where: Served, repeats: int) -> dict[str, Any]:
             "scoring": lambda matrix=matrix: model.judge(matrix),
         }
         taken: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(times + times // 10):
-            for name, side in sides.items():
-                begun = time.perf_counter()
-                side()
-                if number >= times // 10:  # the first ones warm up
-                    taken[name].append(time.perf_counter() - begun)
+        orders = cycle(permutations(sides))
+        for number in range(-1, max(len(sides) * 2, times // BLOCK)):  # the first block warms up
+            for name in next(orders):
+                for _ in range(min(BLOCK, times)):
+                    begun = time.perf_counter()
+                    sides[name]()
+                    if number >= 0:
+                        taken[name].append(time.perf_counter() - begun)
         found[str(rows)] = {
             name: {"p50": 1e3 * statistics.median(some), "p99": 1e3 * float(np.percentile(some, 99))}
             for name, some in taken.items()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS
@@ -15,7 +17,7 @@ from serving.follow import AliasFollower
 from serving.metrics import ServiceMetrics
 from serving.refusal import Refusal
 
-LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 0.2
 """A request that names an unknown version makes this worker look at the registry, at most this often."""
 
 
@@ -27,6 +29,8 @@ class Backend:
     shelf: ModelShelf
     follower: AliasFollower
     metrics: ServiceMetrics
+    _turn: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
+    """Of who looks at the registry for what is missing: one does, and the others that wait have its answer."""
 
     async def choose(self, version: str | None) -> tuple[Held, str]:
         """The version asked for (None: the champion), and who is champion now. Raises Refusal (404, 503).
@@ -51,9 +55,14 @@ class Backend:
             ) from None
 
     async def look_again(self) -> None:
-        """Look at the registry for something that is missing here; not at one that is away: it may answer slowly."""
-        if self.follower.view.reachable:
-            await anyio.to_thread.run_sync(self.follower.look, LOOK_AGAIN_SECONDS)
+        """Have looked at the registry since this call, for something that is missing here: the last look may have
+        begun before another worker saw what this one is asked for. Not at one that is away: it may answer slowly."""
+        called = time.monotonic()
+        async with self._turn:
+            if not self.follower.view.reachable or self.follower.begun >= called:
+                return
+            await anyio.sleep(max(0.0, self.follower.begun + LOOK_AGAIN_SECONDS - time.monotonic()))
+            await anyio.to_thread.run_sync(self.follower.look)
 
     def not_ready(self) -> Refusal:
         """Why there is no champion to score with: 503."""

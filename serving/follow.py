@@ -95,6 +95,8 @@ class AliasFollower:
         """`registry` opens it; called in `look`, so that a slow one delays nobody. `privacy`: under which the events
         are made that are scored; a model of events that differ in features for it is refused."""
         self.view = View()
+        self.begun = float("-inf")
+        """When the last look that is over began, `time.monotonic()`: what became so later, it may have missed."""
         self._shelf = shelf
         self._open = registry
         self._registry: Registry | None = None
@@ -122,6 +124,7 @@ class AliasFollower:
         with self._looking:
             if time.monotonic() - self._last_look < unless_within:
                 return
+            begun = time.monotonic()
             try:
                 roles = self._ask()
             except RegistryError as error:
@@ -131,7 +134,7 @@ class AliasFollower:
                 self._away(RegistryError(f"{type(error).__name__}: {error}"))
             else:
                 self._follow(roles)
-            self._last_look = time.monotonic()
+            self.begun, self._last_look = begun, time.monotonic()
             self._observer.looked(self.view)
             self._observer.stands(self._shelf.champion(), len(self._failed))
 

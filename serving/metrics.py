@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from oddlog.scoring.scorer import Scores
 from oddlog.scoring.shelf import Held
 from serving.follow import Observer, View
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
 
 
 class ServiceMetrics(Observer):
@@ -18,6 +24,7 @@ class ServiceMetrics(Observer):
 
         self._events = Counter("oddlog_events_scored", "Events scored, by model version.", ["version"])
         self._anomalies = Counter("oddlog_anomalies", "Events at or over the threshold.", ["version"])
+        self._by_version: dict[str, tuple[Counter, Counter]] = {}
         self._explained = Counter("oddlog_events_explained", "Events explained on demand.", ["version"])
         self._requests_refused = Counter("oddlog_requests_refused", "Requests not scored, by status.", ["status"])
         self._swaps = Counter("oddlog_model_swaps", "Times that another version became champion here.")
@@ -49,10 +56,17 @@ class ServiceMetrics(Observer):
             multiprocess_mode="mostrecent",
         )
 
+    def _of(self, version: str) -> tuple[Counter, Counter]:
+        """Events and anomalies of a version: looking labels up takes longer than counting."""
+        if (found := self._by_version.get(version)) is None:
+            found = self._by_version[version] = self._events.labels(version), self._anomalies.labels(version)
+        return found
+
     def scored(self, scores: Scores) -> None:
         """A batch was scored."""
-        self._events.labels(scores.model_version).inc(len(scores.score))
-        self._anomalies.labels(scores.model_version).inc(int(scores.is_anomaly.sum()))
+        events, anomalies = self._of(scores.model_version)
+        events.inc(len(scores.score))
+        anomalies.inc(np.count_nonzero(scores.is_anomaly))
 
     def explained(self, scores: Scores) -> None:
         """A batch was explained on demand."""

@@ -20,6 +20,7 @@ import pyarrow as pa
 from oddlog.errors import ScorerError
 from oddlog.scoring.scorer import NoveltyScores, Reason, Scores
 from serving.refusal import Refusal, columns_that_differ
+from serving.wire_layout import END_OF_STREAM, SMALL_ROWS, batch_header, known_matrix, remember, value_places
 
 ARROW = "application/vnd.apache.arrow.stream"
 """Media type of an Arrow IPC stream."""
@@ -30,7 +31,7 @@ SCHEMA_BYTES = 262_144
 CHECKED_SCHEMAS = 16
 """Schemas of requests that are remembered."""
 
-_CHECKED: dict[tuple[bytes, tuple[str, ...]], tuple[Any, list[int] | None]] = {}
+_CHECKED: dict[tuple[bytes, tuple[str, ...]], tuple[Any, list[int]]] = {}
 
 METADATA = ("model_name", "model_version", "baseline_digest", "threshold", "threshold_version", "champion")
 """Keys of an answer's schema metadata; `champion` is the version that is champion now, "" for none."""
@@ -62,9 +63,6 @@ _NOVELTY = (
     pa.field("novelty_is_anomaly", pa.bool_()),
 )
 
-_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""What Arrow's own writer ends a stream with."""
-
 _WRITE_FLOATS = "pyarrow: pa.record_batch({name: pa.array(column, pa.float32()) for ...})"
 
 
@@ -89,8 +87,13 @@ def decode_matrix(body: bytes, names: Sequence[str], *, max_rows: int) -> npt.ND
     Schema and row counts are read before any data is, so that no request makes this process allocate more than
     it was sent.
     """
+    if (known := known_matrix(body, names, max_rows=max_rows)) is not None:
+        return known
+    order: list[int] = []
     try:
-        matrices = list(_read(body, list(names), max_rows))
+        matrices = list(_read(body, list(names), max_rows, order))
+        if len(matrices) == 1:
+            remember(body, names, order, matrices[0])
     except (
         pa.ArrowInvalid,
         pa.ArrowNotImplementedError,
@@ -106,7 +109,8 @@ def decode_matrix(body: bytes, names: Sequence[str], *, max_rows: int) -> npt.ND
     return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
 
-def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+def _read(body: bytes, names: list[str], max_rows: int, order: list[int]) -> Iterator[npt.NDArray[np.float32]]:
+    """The matrices of the batches; `order` becomes the places of `names` among the columns."""
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
     try:
         first = messages.read_next_message()
@@ -121,12 +125,13 @@ def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[
             expected=f"one float32 column each of {', '.join(names)}",
             mend="GET /v1/schema lists the features and what they mean",
         )
-    schema, order = _checked_schema(first, names)
+    schema, order[:] = _checked_schema(first, names)
+    in_order = order == sorted(order)
     rows = 0
     for message in messages:
         if message.type != "record batch":
             raise _not_arrow(f"the stream holds a {message.type}")
-        length, compressed = _batch_header(bytes(message.metadata))
+        length, compressed = batch_header(bytes(message.metadata))
         if compressed:
             raise Refusal(
                 422,
@@ -141,11 +146,11 @@ def _read(body: bytes, names: list[str], max_rows: int) -> Iterator[npt.NDArray[
         batch.validate()
         if batch.num_rows:
             matrix = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
-            yield matrix if order is None else matrix[:, order]
+            yield matrix if in_order else matrix[:, order]
 
 
-def _checked_schema(first: Any, names: list[str]) -> tuple[Any, list[int] | None]:
-    """The schema of a stream's first message, and the places of `names` in it (None: in order). Raises Refusal.
+def _checked_schema(first: Any, names: list[str]) -> tuple[Any, list[int]]:
+    """The schema of a stream's first message, and the places of `names` in it. Raises Refusal.
 
     Clients send the same schema again and again: what was checked is remembered by its bytes."""
     known = bytes(first.metadata), tuple(names)
@@ -165,7 +170,7 @@ def _checked_schema(first: Any, names: list[str]) -> tuple[Any, list[int] | None
     order = [schema.get_field_index(name) for name in names]
     if len(_CHECKED) >= CHECKED_SCHEMAS:
         _CHECKED.clear()
-    _CHECKED[known] = found = schema, None if order == sorted(order) else order
+    _CHECKED[known] = found = schema, order
     return found
 
 
@@ -192,30 +197,6 @@ def refuse_infinities(matrix: npt.NDArray[np.float32], names: Sequence[str]) -> 
         )
 
 
-def _batch_header(metadata: bytes) -> tuple[int, bool]:
-    """Rows of a RecordBatch message and whether its buffers are compressed, without reading its data.
-
-    pyarrow tells neither before it has unpacked the batch. Offsets as in Arrow's Message.fbs: Message.header is
-    field 2; RecordBatch.length is field 0, RecordBatch.compression field 3. Raises struct.error.
-    """
-    (message,) = struct.unpack_from("<I", metadata, 0)
-    header = _field(metadata, message, 2)
-    batch = header + struct.unpack_from("<I", metadata, header)[0]
-    length = _field(metadata, batch, 0)
-    rows = struct.unpack_from("<q", metadata, length)[0] if length else 0
-    return rows, bool(_field(metadata, batch, 3))
-
-
-def _field(data: bytes, table: int, number: int) -> int:
-    """Where a flatbuffer table holds a field; 0 where it has it not."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    entry = 4 + 2 * number
-    if vtable < 0 or entry + 2 > struct.unpack_from("<H", data, vtable)[0]:
-        return 0
-    (offset,) = struct.unpack_from("<H", data, vtable + entry)
-    return table + offset if offset else 0
-
-
 def _not_arrow(found: str) -> Refusal:
     return Refusal(
         400,
@@ -231,32 +212,60 @@ def _first_line(error: BaseException) -> str:
 
 def encode_scores(scores: Scores) -> bytes:
     """The answer to a request, as an Arrow IPC stream."""
-    rows = len(scores.score)
-    counts = np.zeros(rows + 1, dtype=np.int32)
-    for row, reasons in scores.reasons.items():
-        counts[row + 1] = len(reasons)
-    flat = [reason for row in sorted(scores.reasons) for reason in scores.reasons[row]]
-    columns = [
-        pa.array(scores.score, pa.float32()),
-        pa.array(scores.severity, pa.float64()),
-        pa.array(scores.is_anomaly, pa.bool_()),
-        pa.ListArray.from_arrays(
-            pa.array(np.cumsum(counts, dtype=np.int32)), pa.array(flat, _REASONS.value_type), type=_REASONS
-        ),
-    ]
     said = {key: str(value) for key, value in provenance(scores).items()}
+    verdicts: list[tuple[npt.NDArray[Any], ...]] = [(scores.score, scores.severity, scores.is_anomaly)]
     if (novelty := scores.novelty) is not None:
-        columns += [
-            pa.array(novelty.score, pa.float32()),
-            pa.array(novelty.severity, pa.float64()),
-            pa.array(novelty.is_anomaly, pa.bool_()),
-        ]
         said[NOVELTY_THRESHOLD] = str(novelty.threshold)
-    schema, head = _answer_schema(tuple(said.items()))
-    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    body: bytes = batch.serialize().to_pybytes()
-    joined: bytes = head + body + _END_OF_STREAM
+        verdicts.append((novelty.score, novelty.severity, novelty.is_anomaly))
+    rows = len(scores.score)
+    if scores.reasons or rows > SMALL_ROWS:
+        return _whole(tuple(said.items()), verdicts, scores.reasons)
+    plain, places = _plain(tuple(said.items()), rows)
+    answer = bytearray(plain)
+    values = (part for verdict in verdicts for part in _as_arrow_holds(*verdict))
+    for place, part in zip(places, values, strict=True):
+        answer[place : place + len(part)] = part
+    return bytes(answer)
+
+
+def _as_arrow_holds(
+    score: npt.NDArray[Any], severity: npt.NDArray[Any], is_anomaly: npt.NDArray[Any]
+) -> tuple[bytes, bytes, bytes]:
+    return (
+        score.astype(np.float32, copy=False).tobytes(),
+        severity.astype(np.float64, copy=False).tobytes(),
+        np.packbits(is_anomaly, bitorder="little").tobytes(),
+    )
+
+
+def _whole(
+    said: tuple[tuple[str, str], ...], verdicts: list[tuple[npt.NDArray[Any], ...]], reasons: dict[int, list[Reason]]
+) -> bytes:
+    """The answer, written by pyarrow."""
+    counts = np.zeros(len(verdicts[0][0]) + 1, dtype=np.int32)
+    for row, some in reasons.items():
+        counts[row + 1] = len(some)
+    flat = [reason for row in sorted(reasons) for reason in reasons[row]]
+    types = (pa.float32(), pa.float64(), pa.bool_())
+    channels = [[pa.array(*pair) for pair in zip(verdict, types, strict=True)] for verdict in verdicts]
+    told = pa.ListArray.from_arrays(
+        pa.array(np.cumsum(counts, dtype=np.int32)), pa.array(flat, _REASONS.value_type), type=_REASONS
+    )
+    schema, head = _answer_schema(said)
+    columns = [*channels[0], told, *(column for channel in channels[1:] for column in channel)]
+    body: bytes = pa.RecordBatch.from_arrays(columns, schema=schema).serialize().to_pybytes()
+    joined: bytes = head + body + END_OF_STREAM
     return joined
+
+
+@functools.lru_cache(maxsize=256)
+def _plain(said: tuple[tuple[str, str], ...], rows: int) -> tuple[bytes, tuple[int, ...]]:
+    """An answer of so many rows without reasons, all zeros, and where the values of each verdict begin in it."""
+    channels = 1 + (NOVELTY_THRESHOLD in dict(said))
+    zeros = (np.zeros(rows, np.float32), np.zeros(rows, np.float64), np.zeros(rows, np.bool_))
+    answer = _whole(said, [zeros] * channels, {})
+    # Two buffers a column, absent nulls and values; those of `reasons` stand between the channels.
+    return answer, value_places(answer, (1, 3, 5, -5, -3, -1)[: 3 * channels])
 
 
 @functools.lru_cache(maxsize=64)

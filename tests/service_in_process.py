@@ -18,11 +18,12 @@ from serving.follow import AliasFollower
 from serving.metrics import service_metrics
 
 
-def empty_backend(folder: Path, **serve: Any) -> Backend:
-    """Nothing is held; the registry, in `folder`, knows no version. `serve`: settings of the service."""
+def empty_backend(folder: Path, registry: Any = None, **serve: Any) -> Backend:
+    """Nothing is held; the registry, in `folder` unless one is given, knows no version. `serve`: settings of the
+    service."""
     settings = RegistrySettings(url=f"sqlite:///{folder}/none.db", cache_dir=folder / "cache")
     shelf = ModelShelf(settings.model)
-    follower = AliasFollower(settings, shelf, registry=lambda: open_registry(settings))
+    follower = AliasFollower(settings, shelf, registry=lambda: registry or open_registry(settings))
     return Backend(
         ServeSettings(**{"max_rows": 2_000, "max_bytes": 400_000, **serve}), shelf, follower, service_metrics()
     )

@@ -53,17 +53,30 @@ def fit_calibration(scores: npt.ArrayLike) -> Calibration:
     )
 
 
+class Curve:
+    """A calibration, its points made arrays once: for who asks for severities again and again."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._x = np.asarray(calibration.scores, dtype=np.float64)
+        self._y = np.asarray(calibration.severities, dtype=np.float64)
+        # Of scores that were all equal the curve has two points, and no slope to go on with.
+        x, y = self._x, self._y
+        self._slope = float((y[-1] - y[-2]) / (x[-1] - x[-2])) if x.size > 2 else 0.0
+
+    def severity(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Severities float64 [n] of scores [n]: never below 0, rising with the score, finite for finite
+        scores."""
+        values = np.asarray(scores, dtype=np.float64)
+        result = np.asarray(np.interp(values, self._x, self._y), dtype=np.float64)
+        beyond = values > self._x[-1]
+        if self._slope and beyond.any():
+            result = np.where(beyond, self._y[-1] + (values - self._x[-1]) * self._slope, result)
+        return result
+
+
 def severity(calibration: Calibration, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Severities float64 [n] of scores [n]: never below 0, rising with the score, finite for finite
-    scores."""
-    values = np.asarray(scores, dtype=np.float64)
-    x = np.asarray(calibration.scores)
-    y = np.asarray(calibration.severities)
-    result = np.asarray(np.interp(values, x, y), dtype=np.float64)
-    if x.size > 2:  # of scores that were all equal the curve has two points, and no slope to go on with
-        slope = (y[-1] - y[-2]) / (x[-1] - x[-2])
-        result = np.where(values > x[-1], y[-1] + (values - x[-1]) * slope, result)
-    return np.asarray(result, dtype=np.float64)
+    """Severities float64 [n] of scores [n], as `Curve` has them."""
+    return Curve(calibration).severity(scores)
 
 
 def _thin(severities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

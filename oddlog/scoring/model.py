@@ -59,6 +59,8 @@ class Model:
         self._threads = threads
         self._score = _session(contents[MODEL], threads)
         self._novelty = None if card.novelty is None else _session(contents[NOVELTY], threads)
+        self._curve = calibration.Curve(card.calibration)
+        self._novelty_curve = None if card.novelty is None else calibration.Curve(card.novelty.calibration)
         # Its graph is run for anomalies alone, and by many processes never: it is built at the first of them.
         self._contribution_graph = contents[CONTRIBUTIONS]
         self._contributions: Any = None
@@ -108,7 +110,7 @@ class Model:
 
     def severity(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Severities float64 [n] of scores [n] (calibration.py)."""
-        return calibration.severity(self.card.calibration, scores)
+        return self._curve.severity(scores)
 
     def contributions(self, features: Matrix) -> Matrix:
         """How much each feature carried, float32 [n, d]; what it is additive in, the detector's class
@@ -134,20 +136,24 @@ class Model:
             explained = explain(rows, self.contributions(rows), self.card.feature_names, self.card.typical)
             reasons = {int(row): found for row, found in zip(odd, explained, strict=True)}
         second = None
-        if novelty is not None and threshold.novelty is not None and self.card.novelty is not None:
+        if novelty is not None and threshold.novelty is not None and self._novelty_curve is not None:
             new = np.flatnonzero(novel)
-            rows, names = np.ascontiguousarray(features[new]), self.card.feature_names
-            parts, usual = self.novelty_parts(rows), self.card.novelty.typical
-            told = explain_novelty(rows, parts, names, self.card.typical, novelty[new], usual)
-            for row, reason in zip(new.tolist(), told, strict=True):
-                reasons.setdefault(row, []).append(reason)
+            if new.size:
+                told = self._told_of_novelty(np.ascontiguousarray(features[new]), novelty[new])
+                for row, reason in zip(new.tolist(), told, strict=True):
+                    reasons.setdefault(row, []).append(reason)
             second = NoveltyScores(
                 threshold=threshold.novelty.value,
                 score=novelty,
-                severity=calibration.severity(self.card.novelty.calibration, novelty),
+                severity=self._novelty_curve.severity(novelty),
                 is_anomaly=novel,
             )
         return Verdict(score, self.severity(score), is_anomaly, reasons, second)
+
+    def _told_of_novelty(self, rows: Matrix, novelty: npt.NDArray[np.float32]) -> list[Reason]:
+        assert self.card.novelty is not None
+        names, usual = self.card.feature_names, self.card.novelty.typical
+        return explain_novelty(rows, self.novelty_parts(rows), names, self.card.typical, novelty, usual)
 
     def novelty_parts(self, features: Matrix) -> Matrix:
         """How much each feature carried of the novelty, float32 [n, d]; they sum to it. Without that channel, 0."""

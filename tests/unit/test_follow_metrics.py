@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import prometheus_client
 import pytest
 
-from oddlog.connectors.registry import CHAMPION, ModelVersion
-from oddlog.errors import RegistryError
 from oddlog.scoring.model import Model
 from oddlog.scoring.shelf import ModelShelf
 from oddlog.settings import RegistrySettings
 from oddlog.simulation.traffic import simulate
 from serving.follow import AliasFollower
 from serving.metrics import service_metrics
+from tests.named_registry import Named
 from tests.small_model import small_model
 
 
@@ -26,29 +23,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Model]:
     lines = [line.encode() for line in simulate(seed=5, lines=2_000, days=1.0, attack_share=0.0).lines]
     folder = tmp_path_factory.mktemp("followed") / "artifact"
     return folder, small_model(folder, lines)
-
-
-@dataclass
-class Named:
-    """A registry that names a champion, and hands out copies of one artifact: whole ones, or damaged."""
-
-    artifact: Path
-    champion: str | None = None
-    damaged: set[str] = field(default_factory=set)
-    away: bool = False
-
-    def by_alias(self, alias: str) -> ModelVersion | None:
-        if self.away:
-            raise RegistryError("away")
-        if alias != CHAMPION or self.champion is None:
-            return None
-        return ModelVersion("oddlog", self.champion, f"run{self.champion}", "surprise", 0)
-
-    def download(self, version: str, into: Path) -> Path:
-        shutil.copytree(self.artifact, into / "model")
-        if version in self.damaged:
-            (into / "model" / "model.onnx").write_bytes(b"no graph")
-        return into / "model"
 
 
 def gauge(name: str) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -25,6 +26,7 @@ from oddlog.scoring.model import Model
 from oddlog.simulation.traffic import simulate
 from serving.backend import Backend
 from serving.wire import ARROW, METADATA, decode_scores, encode_matrix
+from tests.named_registry import Named
 from tests.service_in_process import Client, empty_backend
 from tests.small_model import small_model
 
@@ -265,6 +267,31 @@ def test_a_registry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert "the registry is away" in answer.json()["found"]
     assert backend.follower.view.reachable is False
+
+
+def test_a_version_promoted_just_after_a_look_is_found_by_who_names_it(tmp_path: Path, lines: list[bytes]) -> None:
+    artifact = tmp_path / "artifact"
+    made = small_model(artifact, lines)
+    registry = Named(artifact, champion="1")
+    backend = empty_backend(tmp_path, registry=registry)
+    client, body = Client(backend), encode_matrix(matrix(1), NAMES)
+    backend.follower.look()
+    registry.champion = "2"  # another worker has seen it, and told a client
+    answer = client.post("/v1/score?version=2", body, ARROW)
+    assert answer.status_code == 200
+    assert decode_scores(answer.content).champion == "2"
+    np.testing.assert_array_equal(decode_scores(answer.content).score, made.score(matrix(1)))
+
+    async def many() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(backend.look_again)
+
+    before = registry.asked
+    assert client.post("/v1/score?version=3", body, ARROW).status_code == 404
+    assert registry.asked == before + 1
+    anyio.run(many)
+    assert registry.asked <= before + 3, "those who ask at once share a look"
 
 
 @pytest.fixture

@@ -9,15 +9,25 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from oddlog.errors import ScorerError
 from oddlog.scoring.scorer import NoveltyScores, Reason, Scores
 from serving.refusal import Refusal, columns_that_differ
-from serving.wire import decode_matrix, decode_scores, encode_matrix, encode_scores, refuse_infinities
+from serving.wire import (
+    NOVELTY_THRESHOLD,
+    _whole,
+    decode_matrix,
+    decode_scores,
+    encode_matrix,
+    encode_scores,
+    provenance,
+    refuse_infinities,
+)
 from serving.wire_json import decode_lines, decode_request, encode_scores_json
+from serving.wire_layout import SMALL_ROWS, known_matrix
 
 NAMES = ["a", "b", "c"]
 
@@ -75,6 +85,63 @@ def test_what_is_no_matrix_is_refused_by_name(body: bytes, status: int, says: st
         decode_matrix(body, NAMES, max_rows=5)
     assert caught.value.status == status
     assert all(caught.value.body().values())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.integers(1, 70), st.permutations(NAMES))
+def test_a_request_like_one_before_is_read_as_arrow_reads_it(data: st.DataObject, rows: int, order: list[str]) -> None:
+    """A beginning that was remembered is followed by other values, other nulls, and other ends."""
+    elements = st.floats(width=32) | st.none()
+    columns = [data.draw(st.lists(elements, min_size=rows, max_size=rows)) for _ in NAMES]
+    for of in (columns, [[1.0] * rows] * 3, [[float(row)] * rows for row in range(3)], columns):
+        batch = pa.record_batch([pa.array(column, pa.float32()) for column in of], names=NAMES)
+        body = stream([batch])
+        asked = [np.array(of[NAMES.index(name)], np.float32) for name in order]
+        np.testing.assert_array_equal(decode_matrix(body, order, max_rows=70), np.stack(asked, axis=1))
+        twice = decode_matrix(stream([batch, batch]), order, max_rows=140)
+        np.testing.assert_array_equal(twice, np.tile(np.stack(asked, axis=1), (2, 1)))
+        for wrong in (body[:-9] + body[-8:], body[:-8] + b"\xff" * 8, body[: -8 - 4 * rows]):
+            with pytest.raises(Refusal) as caught:
+                decode_matrix(wrong, order, max_rows=70)
+            assert caught.value.status == 400
+        with pytest.raises(Refusal) as caught:
+            decode_matrix(body, order, max_rows=rows - 1)
+        assert caught.value.status == 413
+
+
+def test_what_is_remembered_is_small_whole_and_without_nulls() -> None:
+    for rows, remembered in ((1, True), (SMALL_ROWS, True), (SMALL_ROWS + 1, False)):
+        body = encode_matrix(np.full((rows, 3), rows, np.float32), NAMES)
+        decode_matrix(body, NAMES, max_rows=100)
+        assert (known_matrix(body, NAMES, max_rows=100) is not None) is remembered
+    null = stream([floats(a=pa.array([None, 1.0], pa.float32()))])
+    decode_matrix(null, NAMES, max_rows=100)
+    assert known_matrix(null, NAMES, max_rows=100) is None
+    for batches in ([floats(0), floats()], [floats(), floats(0)], [floats(), floats()]):
+        body = stream(batches)
+        assert len(decode_matrix(body, NAMES, max_rows=100)) == sum(batch.num_rows for batch in batches)
+        assert known_matrix(body, NAMES, max_rows=100) is None
+    body = encode_matrix(np.ones((1, 3), np.float32), NAMES)
+    for other in (b"", body[:20], body[:-8], body + b"x", body.replace(b"a", b"d")):
+        assert known_matrix(other, NAMES, max_rows=100) is None
+    assert known_matrix(body, ["x", "y", "z"], max_rows=100) is None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, SMALL_ROWS, SMALL_ROWS + 1])
+@pytest.mark.parametrize("second", [True, False])
+def test_an_answer_without_reasons_is_arrows_own_to_the_byte(rows: int, second: bool) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        values = rng.random(rows).astype(np.float32), rng.random(rows), rng.random(rows) < 0.5
+        novelty = NoveltyScores(0.5 + seed, *(values[0] * 2, values[1] + 1, ~values[2])) if second else None
+        scores = Scores("oddlog", str(seed), "digest", 0.6, "1", "1", *values, novelty=novelty)
+        channels = [values, (novelty.score, novelty.severity, novelty.is_anomaly)] if novelty else [values]
+        said = {key: str(value) for key, value in provenance(scores).items()}
+        said |= {NOVELTY_THRESHOLD: str(novelty.threshold)} if novelty else {}
+        assert encode_scores(scores) == _whole(tuple(said.items()), channels, {})
+        again = decode_scores(encode_scores(scores))
+        np.testing.assert_array_equal(again.is_anomaly, values[2])
+        np.testing.assert_array_equal(again.severity, values[1])
 
 
 def test_a_schema_that_was_checked_is_checked_again_for_other_features() -> None:
