@@ -240,6 +240,11 @@ def _write(store: Store, events: pl.DataFrame) -> None:
 
 def embedded(folder: Path) -> closing[Store]:
     """A new store in a folder."""
-    store = open_store(StoreSettings(url=f"sqlite:///{folder}/events.sqlite"))
+    store = open_store(StoreSettings(url=url_of(folder)))
     store.setup()
     return closing(store)
+
+
+def url_of(folder: Path) -> str:
+    """Of the store in a folder."""
+    return f"sqlite:///{folder}/events.sqlite"

@@ -25,6 +25,11 @@ from oddlog.scoring.reference import NEW_AFTER, PATH_RARITY, new_clients, quanti
 SCORES = {"score": "anomaly.score", "severity": "anomaly.severity"}
 """Reference columns that are no features, and the event's column for each."""
 
+FIXED_MB = 600
+"""What a check takes beside the events that it reads: Evidently and the other libraries, quantile points, plots."""
+BYTES_PER_ROW = 2_000
+"""What an event that is read takes at most: its columns as they are read, joined, and as numbers."""
+
 CLIENTS_ASKED = 2_000
 """Most clients that the store is asked about by name, whether they were there the day before."""
 
@@ -55,6 +60,15 @@ class Batch:
     """Dead letters that the broker got in the period, by kind."""
     lateness: float | None
     """Seconds that the slowest hundredth of what was read, or more, came after a later event of its partition."""
+
+
+def rows_within(memory_mb: int, sample_rows: int) -> int:
+    """How many events a check may read, so that it takes no more than `memory_mb` (setting drift.memory_mb).
+
+    >>> rows_within(1_024, 20_000), rows_within(700, 10_000_000)
+    (20000, 50000)
+    """
+    return min(sample_rows, max(memory_mb - FIXED_MB, 10) * 1_000_000 // BYTES_PER_ROW)
 
 
 def read_batch(

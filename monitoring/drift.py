@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from monitoring.batch import Batch, expected_by_batch, read_batch
+from monitoring.batch import Batch, expected_by_batch, read_batch, rows_within
 from monitoring.comparison import METHOD, compare, distances
 from monitoring.documents import Check, batch_document, check_id, measure_documents, stored
 from monitoring.expected import Against, Expected
@@ -95,8 +95,9 @@ def check_drift(
     reference = reference or fetch_reference(registry, version)
     since = since or reference.card.dataset.until + dt.timedelta(milliseconds=1)  # `until` is its last event
     progress("reading the batch")
+    rows = rows_within(settings.drift.memory_mb, settings.drift.sample_rows)
     check = measure(store, reference, limits, since=since, until=until, against=against,
-                    sample_rows=settings.drift.sample_rows, progress=progress, keep=settings)  # fmt: skip
+                    sample_rows=rows, progress=progress, keep=settings)  # fmt: skip
     progress("writing the report")
     path = (report or settings.drift.workspace / f"{check.id}.html").absolute()
     check = replace(check, report=str(path))
