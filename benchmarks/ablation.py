@@ -102,7 +102,18 @@ class Case:
     streams: Sequence[tuple[pl.DataFrame, int]]
     """Events in order and how many of them are fitted, the same ones in every stream."""
     judge: Callable[[int, npt.NDArray[np.float32]], list[float]]
-    """(number of the stream, scores of its later part) -> average precisions, of which the mean is taken."""
+    """(number of the stream, scores of its later part) -> average precisions."""
+
+
+def check_sites(arguments: argparse.Namespace) -> int:
+    """How many cases the logs, --sites and --lines make. Raises UsageError where they make none, or no sense."""
+    check_logs(arguments)
+    if arguments.sites < 0 or arguments.lines < 2_000:
+        raise UsageError(f"--sites {arguments.sites} --lines {arguments.lines}", expected="0 sites or more, 2000 lines")
+    total: int = len(arguments.log) + arguments.sites * len(CONTAMINATION)
+    if not total:
+        raise UsageError("there is nothing to measure on", mend="--log and --labels, or --sites 1")
+    return total
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
@@ -128,8 +139,8 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
             yield Case(f"scenarios, {contamination:.0%}", [(one.events, one.fitted) for one in made], judge)
 
 
-def measure(case: Case, algorithms: Sequence[str], seeds: int) -> Iterator[tuple[str, str, float]]:
-    """Yield (variant, algorithm, mean average precision) of one case."""
+def measure(case: Case, algorithms: Sequence[str], seeds: int) -> Iterator[tuple[str, str, list[list[float]]]]:
+    """Yield (variant, algorithm, what is judged of every stream by seed) of one case."""
     whole = _features(case)
     for variant in VARIANTS:
         asked = [name for name in algorithms if not variant.parameters or name in variant.parameters]
@@ -142,12 +153,12 @@ def measure(case: Case, algorithms: Sequence[str], seeds: int) -> Iterator[tuple
         columns = [FEATURE_NAMES.index(name) for name in variant.constant]
         data = FitData(_constant(data.features, columns), data.weights, data.behaviour, data.names)
         for name in asked:
-            found: list[float] = []
+            found: list[list[float]] = []
             for seed in range(seeds):
                 detector = create(name, variant.parameters.get(name)).fit(data, seed=seed)
-                for number, features in enumerate(later):
-                    found += case.judge(number, detector.score(_constant(features, columns)))
-            yield variant.without, name, float(np.mean(found))
+                judged = (case.judge(n, detector.score(_constant(x, columns))) for n, x in enumerate(later))
+                found.append([value for values in judged for value in values])
+            yield variant.without, name, found
 
 
 def _features(case: Case) -> tuple[FitData, list[Matrix]]:
@@ -176,17 +187,12 @@ def table(found: Mapping[str, Mapping[str, Sequence[float]]], algorithm: str) ->
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print. Raises UsageError."""
     algorithms = algorithms_of(arguments)
-    check_logs(arguments)
-    if arguments.sites < 0 or arguments.lines < 2_000:
-        raise UsageError(f"--sites {arguments.sites} --lines {arguments.lines}", expected="0 sites or more, 2000 lines")
-    total = len(arguments.log) + arguments.sites * len(CONTAMINATION)
-    if not total:
-        raise UsageError("there is nothing to measure on", mend="--log and --labels, or --sites 1")
+    total = check_sites(arguments)
     found: dict[str, dict[str, dict[str, list[float]]]] = {name: {} for name in algorithms}
     console = Console(stderr=True)
     for case in track(cases(arguments), description="Measuring", total=total, console=console, transient=True):
-        for without, name, ap in measure(case, algorithms, arguments.seeds):
-            found[name].setdefault(without, {}).setdefault(case.column, []).append(ap)
+        for without, name, judged in measure(case, algorithms, arguments.seeds):
+            found[name].setdefault(without, {}).setdefault(case.column, []).append(float(np.mean(judged)))
     if arguments.json:
         print(json.dumps({"seeds": arguments.seeds, "sites": arguments.sites, "algorithms": found}))
     else:

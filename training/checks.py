@@ -12,6 +12,7 @@ import polars as pl
 from oddlog.errors import UsageError
 from oddlog.events.printable import printable
 from oddlog.events.schema import POSITION_ORDER
+from oddlog.features.capping import MOST_KEYS
 from oddlog.features.fitting import MIN_USER_AGENTS
 
 FEW_CLIENTS = 50
@@ -43,20 +44,19 @@ def check_period(batches: Iterable[pl.DataFrame]) -> list[Caution]:
 
     One batch is in memory at a time, and a count for every client and hour.
     """
-    clients: pl.DataFrame | None = None
-    hours: pl.DataFrame | None = None
-    clock = _Clock()
+    counted_clients, counted_hours, clock = _Counts(), _Counts(), _Clock()
     first = last = None
     for batch in batches:
         times = batch["@timestamp"]
         low, high = times.min(), times.max()
         first = low if first is None else min(first, low)  # type: ignore[type-var]
         last = high if last is None else max(last, high)  # type: ignore[type-var]
-        clients = _added(clients, batch.select(pl.col("source.address").alias("key")))
-        hours = _added(hours, batch.select(pl.col("@timestamp").dt.truncate("1h").alias("key")))
+        counted_clients.add(batch["source.address"])
+        counted_hours.add(times.dt.truncate("1h"))
         clock.add(batch)
-    if clients is None or hours is None:
+    if first is None:
         return []
+    clients, hours = counted_clients.by_key(), counted_hours.by_key()
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
     found = [_few_clients(clients), _few_days(first, last), _dominated(clients), _gap(hours["key"]), clock.caution()]
@@ -82,6 +82,17 @@ def check_fitted(events: pl.DataFrame, *, least_clients: int, excluded: int = 0)
         )
         return [Caution("few_user_agents", text, agents)]
     return []
+
+
+def check_tables(left_out: int) -> list[Caution]:
+    """Whether the baseline's tables had room for all keys; `left_out`: for how many they had not."""
+    if not left_out:
+        return []
+    text = (
+        f"{left_out:,} rare keys and pairs left out of the baseline, whose tables hold {MOST_KEYS:,} each: they count "
+        "as never seen; paths and words by the thousand are a scan's, or identifiers in the URL"
+    )
+    return [Caution("tables_capped", text, left_out)]
 
 
 def _few_clients(clients: pl.DataFrame) -> Caution | None:
@@ -180,8 +191,26 @@ class _Clock:
         return Caution("clock_jumps", text, self._behind)
 
 
-def _added(counts: pl.DataFrame | None, keys: pl.DataFrame) -> pl.DataFrame:
-    """Counts by key with those of more keys added, sorted by key."""
-    new = keys.group_by("key").agg(pl.len().cast(pl.Int64).alias("count"))
-    both = new if counts is None else pl.concat([counts, new])
-    return both.group_by("key").agg(pl.col("count").sum()).sort("key")
+class _Counts:
+    """How often each key came. New ones join the rest when there are as many: no batch pays for all keys before it."""
+
+    def __init__(self) -> None:
+        self._parts: list[pl.DataFrame] = []
+        self._pending = 0
+
+    def add(self, keys: pl.Series) -> None:
+        """The next keys."""
+        counts = keys.alias("key").to_frame().group_by("key").agg(pl.len().cast(pl.Int64).alias("count"))
+        self._parts.append(counts)
+        self._pending += counts.height
+        if self._pending > self._parts[0].height:
+            self._join()
+
+    def by_key(self) -> pl.DataFrame:
+        """Columns `key` and `count`, sorted by key."""
+        self._join()
+        return self._parts[0].sort("key")
+
+    def _join(self) -> None:
+        self._parts = [pl.concat(self._parts).group_by("key").agg(pl.col("count").sum())]
+        self._pending = 0

@@ -17,6 +17,7 @@ from oddlog.detectors.detector import Detector, FitData
 from oddlog.detectors.novelty import Novelty
 from oddlog.errors import ArtifactError
 from oddlog.features.baseline import Baseline
+from oddlog.features.capping import MOST_KEYS, capped
 from oddlog.features.compute import FeatureComputer, fit_features
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.features.fitting import units_of
@@ -44,6 +45,8 @@ class Fitted:
     """Median of each feature over the fitted rows."""
     later: Matrix
     """Float32 [m, d]: features of the rows after the boundary, as serving computes them."""
+    keys_left_out: int = 0
+    """Keys and pairs that the baseline's tables had no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,24 @@ class GraphCheck:
     contribution: float
 
 
-def fit_baseline(chosen: pl.DataFrame, batches: Iterable[pl.DataFrame], since: dt.datetime) -> Fitted:
+def fit_baseline(
+    chosen: pl.DataFrame, batches: Iterable[pl.DataFrame], since: dt.datetime, *, most_keys: int = MOST_KEYS
+) -> Fitted:
     """Fit the baseline on the `chosen` events, and compute the features of those from `since` on.
 
     `batches` are all events of the data set in record order: the later ones' features carry the clients' state over
     everything before them, as serving does, whether it was chosen or not. One batch is in memory at a time.
+    Of more than `most_keys` keys a table the commonest are kept; the fitted rows' own features are of all of them.
     """
-    baseline, data = fit_features(chosen)
-    later = features_since(baseline, batches, since)
-    return Fitted(baseline=baseline, fit_data=data, typical=typical_of(data), later=later)
+    whole, data = fit_features(chosen)
+    baseline = capped(whole, most_keys)
+    return Fitted(
+        baseline=baseline,
+        fit_data=data,
+        typical=typical_of(data),
+        later=features_since(baseline, batches, since),
+        keys_left_out=whole.entries - baseline.entries,
+    )
 
 
 def features_since(baseline: Baseline, batches: Iterable[pl.DataFrame], since: dt.datetime) -> Matrix:

@@ -20,7 +20,7 @@ from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import Store
 from oddlog.features.baseline import Baseline
 from oddlog.settings import Settings, TrainSettings
-from training.checks import Caution, check_fitted, check_period
+from training.checks import Caution, check_fitted, check_period, check_tables
 from training.dataset import (
     ALERTED,
     COLUMNS,
@@ -164,6 +164,7 @@ def work_on(
             fitted = fit_baseline(chosen, _told(dataset, tell), split.boundary)
         else:
             fitted = fit_stored(baseline, chosen, dataset.events(STORED_FEATURES, since=split.boundary))
+    found += check_tables(fitted.keys_left_out)
     del early
     later = dataset.events(COLUMNS, since=split.boundary)
     with timed(seconds, "plant"):

@@ -15,6 +15,7 @@ from oddlog.events.parse import parse
 from oddlog.features.compute import FeatureComputer
 from oddlog.features.declaration import FEATURE_NAMES
 from oddlog.simulation import simulate
+from training.checks import check_tables
 from training.dataset import split_by_time
 from training.fit import Fitted, check_graphs, fit_baseline
 from training.planting import plant_scenarios
@@ -56,6 +57,20 @@ class _Compiled:
 
     def contributions(self, features: np.ndarray) -> np.ndarray:
         return self._contributions
+
+
+def test_a_bounded_baseline_gives_the_later_features_of_what_it_keeps(events: pl.DataFrame, fitted: Fitted) -> None:
+    boundary = split_by_time(events["@timestamp"], 0.7).boundary
+    early = events.filter(pl.col("@timestamp") < boundary)
+    small = fit_baseline(early, events.iter_slices(700), boundary, most_keys=50)
+    assert len(small.baseline.path.keys) == 50 < len(fitted.baseline.path.keys)
+    assert small.keys_left_out == fitted.baseline.entries - small.baseline.entries > 0
+    assert fitted.keys_left_out == 0
+    served = FeatureComputer(small.baseline).compute(events)
+    np.testing.assert_array_equal(small.later, served[(events["@timestamp"] >= boundary).to_numpy()])
+    (caution,) = check_tables(small.keys_left_out)
+    assert (caution.name, caution.figure) == ("tables_capped", small.keys_left_out)
+    assert check_tables(0) == []
 
 
 def test_a_graph_that_differs_is_refused_and_the_row_is_told(fitted: Fitted) -> None:
