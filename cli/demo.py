@@ -84,8 +84,10 @@ class Demo:
     def run(self, log: Path | None, lines: int, seed: int) -> dict[str, Any]:
         """The story, start to end; returns and writes the summary."""
         from oddlog.connectors.by_url import open_registry, using_store
+        from training.gates import load_gates
 
         started = time.monotonic()
+        load_gates(self._settings.promote.gates)  # asked at the end: a missing file is told before the training
         registry = open_registry(self._settings.registry)
         _refuse_foreign_champion(registry, self._settings)
         # An earlier demo is wiped once it is known that there is something to tell.

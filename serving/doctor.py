@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from oddlog.connectors.by_url import denied_by_store, open_registry, open_store, source_state
+from oddlog.connectors.privacy_stamp import is_claimed
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
 from oddlog.connectors.source import PartitionState
 from oddlog.connectors.store import EventQuery, Store
 from oddlog.errors import OddlogError, OutsideError
+from oddlog.events.privacy import reader_of
 from oddlog.features.declaration import feature_digest
 from oddlog.scoring.artifact import read_card
 from oddlog.scoring.model import Model
@@ -138,11 +140,13 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield asked
         if asked.verdict != "ok":
             yield from _skipped("the store cannot be asked", "privileges", "mappings", "clients")
+            yield _privacy(settings, None)
             return
         if denied:
             text = f"the user of the store may not: {', '.join(denied)}"
             yield Check("privileges", "no", text, "give it the role of deploy/elasticsearch/role.json: docs/store.md")
             yield from _skipped("the user may not do all that is needed", "mappings", "clients")
+            yield _privacy(settings, None)
             return
         yield Check("privileges", "ok", "all that oddlog asks of the store is allowed")
         if problems:
@@ -150,10 +154,12 @@ def _store(settings: Settings) -> Iterator[Check]:
             yield Check("mappings", "no", problems[0] + more, _mend_mappings(problems))
             if urlsplit(settings.store.url).scheme == "sqlite":
                 yield from _skipped("there is no store yet", "clients")
+                yield _privacy(settings, None)
                 return
         else:
             yield Check("mappings", "ok", "as this version of oddlog makes them")
         yield _look("clients", lambda: _clients(opened[0]), "oddlog doctor")
+        yield _privacy(settings, opened[0])
     finally:
         for store in opened:
             store.close()
@@ -203,6 +209,20 @@ def _clients(store: Store) -> Check:
         f"{split.height:,} of {clients:,} clients are in several partitions, so their features are split: {shown}",
         "key the records by the client's address: deploy/filebeat/filebeat.yml, or oddlog ship",
     )
+
+
+def _privacy(settings: Settings, store: Store | None) -> Check:
+    """Whether what privacy needs is there, and the store's events were made under it. None: the store is not asked."""
+
+    def look() -> Check:
+        stamp = reader_of(settings.privacy).stamp
+        said = "clients and query strings are kept as they come" if stamp is None else str(stamp)
+        if store is None:
+            return Check("privacy", "ok", f"{said}; the store was not asked whether it was begun so")
+        so = is_claimed(store, stamp)
+        return Check("privacy", "ok", f"{said}, {'as in the store' if so else 'from the first event on'}")
+
+    return _look("privacy", look, "oddlog privacy")
 
 
 # registry

@@ -24,15 +24,22 @@ def claim_store(store: Store, stamp: PrivacyStamp | None) -> None:
     """Before events are written under `stamp`: note it in a store without events, compare it with a store's own.
 
     Raises UsageError where they differ, or where the store holds events of no stamp; StoreUnavailable."""
+    if not is_claimed(store, stamp):
+        assert stamp is not None
+        store.put_document("state", _ID, stamp.model_dump())
+
+
+def is_claimed(store: Store, stamp: PrivacyStamp | None) -> bool:
+    """Whether the store's events are under `stamp`; False: it has none yet, nor a stamp. Notes nothing.
+
+    Raises as `claim_store`."""
     stored = stored_stamp(store)
     if stored == stamp:
-        return
+        return True
     if stored is None:
-        assert stamp is not None
         store.refresh()
         if store.count_events(EventQuery()) == 0 and store.count_dead() == 0:
-            store.put_document("state", _ID, stamp.model_dump())
-            return
+            return False
     raise UsageError(
         f"the store's events are {_told(stored)}, the settings ask for {_told(stamp)}",
         expected="one privacy for all events of a store, and one key",

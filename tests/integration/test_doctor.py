@@ -16,10 +16,13 @@ from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.elastic_connection import ElasticConnection
 from oddlog.connectors.kafka import KafkaSource
 from oddlog.connectors.kafka_producer import KafkaWriter, ensure_topic
+from oddlog.connectors.privacy_stamp import claim_store
 from oddlog.connectors.registry import CHAMPION
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
+from oddlog.events.privacy import reader_of
 from oddlog.settings import Settings, load
+from oddlog.settings_privacy import PrivacySettings
 from oddlog.simulation.traffic import simulate
 from oddlog.stack.process import free_port
 from serving.child import start_service
@@ -71,8 +74,8 @@ def test_all_is_well(embedded: Settings) -> None:
     found = look(embedded)
     assert {part: check.verdict for part, check in found.items()} == {
         **dict.fromkeys(
-            ("source", "topic", "offsets", "store", "privileges", "mappings", "clients", "registry", "champion",
-             "artifact", "features", "scorer"), "ok",
+            ("source", "topic", "offsets", "store", "privileges", "mappings", "clients", "privacy", "registry",
+             "champion", "artifact", "features", "scorer"), "ok",
         ),
         "ready": "skipped",
         "same champion": "skipped",
@@ -150,6 +153,30 @@ def test_a_client_in_two_partitions_is_named(embedded: Settings, tmp_path: Path)
     assert found.verdict == "no"
     assert f"1 of {events['source.address'].n_unique():,} clients" in found.text
     assert f"{client} in logs.raw 0, 3" in found.text
+
+
+def test_privacy_without_its_key_or_other_than_the_store_s_is_named(embedded: Settings, tmp_path: Path) -> None:
+    def asked(key: str | None, store: Path | None = None) -> Check:
+        privacy = PrivacySettings(clients="pseudonymise", key=None if key is None else SecretStr(key))
+        place = embedded.store if store is None else embedded.store.model_copy(update={"url": f"sqlite:///{store}"})
+        return look(embedded, privacy=privacy, store=place)["privacy"]
+
+    assert look(embedded)["privacy"].text == "clients and query strings are kept as they come, as in the store"
+    found = asked(None)
+    assert (found.verdict, found.text) == ("no", "privacy is on, and there is no key")
+    found = asked("k" * 32)  # its events are plain
+    assert (found.verdict, "events are plain" in found.text) == ("no", True)
+    assert "oddlog privacy --adopt" in str(found.mend)
+    fresh = tmp_path / "fresh.sqlite"
+    assert asked("k" * 32, fresh).text.endswith("the store was not asked whether it was begun so")
+    store = open_store(embedded.store.model_copy(update={"url": f"sqlite:///{fresh}"}))
+    store.setup()
+    assert asked("k" * 32, fresh).text.endswith("from the first event on")
+    claim_store(store, reader_of(PrivacySettings(clients="pseudonymise", key=SecretStr("k" * 32))).stamp)
+    store.close()
+    assert asked("k" * 32, fresh).text.endswith("as in the store")
+    found = asked("l" * 32, fresh)
+    assert (found.verdict, exit_code([found])) == ("no", 1)
 
 
 @pytest.mark.elasticsearch
