@@ -66,7 +66,7 @@ class ServiceMetrics(Observer):
         """A batch was scored."""
         events, anomalies = self._of(scores.model_version)
         events.inc(len(scores.score))
-        anomalies.inc(np.count_nonzero(scores.is_anomaly))
+        anomalies.inc(int(np.count_nonzero(scores.is_anomaly)))
 
     def explained(self, scores: Scores) -> None:
         """A batch was explained on demand."""
