@@ -5,34 +5,39 @@
 
 Real Kafka and Elasticsearch (started here, or TEST_KAFKA_URL and TEST_ELASTICSEARCH_URL), a real `bentoml serve`, the
 real consumer with its default settings. Produced: the moment the record is handed to a producer that does not linger.
-Producer, servers, scorer and consumer share the machine. Exit code 1 when a document is missing.
+Producer, servers, scorer and consumer share the machine. Beside it, what each stage of the consumer took of a batch, as
+its own metrics tell. Exit code 1 when a document is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from kafka import KafkaProducer
 
 from benchmarks.machine import machine
 from benchmarks.place import Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
-from benchmarks.tables import publish
+from benchmarks.tables import markdown, publish
 from benchmarks.traffic import PARTITIONS, envelopes, traffic
 from benchmarks.warm import warm_up
 from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.settings import SourceSettings
+from oddlog.stack.process import free_port
 
 WARM_SECONDS = 10.0
 """Of traffic that is sent before and not counted."""
 QUANTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 AIM_MS = 250.0
+_STAGE = re.compile(r'^oddlog_consumer_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 
 Moments = dict[tuple[int, int], float]
 """Seconds of the clock by (partition, offset)."""
@@ -61,7 +66,7 @@ def main() -> None:
             say(f"{model}: {given.rate:,.0f} events/s for {given.seconds:g} s")
             found[model] = measure(where, model, made.consumed, given.rate)
     document = {"rate": given.rate, "seconds": given.seconds, "models": found}
-    publish("latency", about, document, [table(document)], given.json)
+    publish("latency", about, document, [table(document), stage_table(document)], given.json)
     raise SystemExit(1 if any(one["missing"] for one in found.values()) else 0)
 
 
@@ -74,12 +79,15 @@ def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict
     log, notes = where.folder / f"{prefix}.log", where.folder / f"{prefix}.notes"
     notes.touch()
     command = [sys.executable, "-m", "benchmarks.latency.noted", str(notes)]
-    with running(where, command, where.consumer_variables(topic, prefix), log) as process:
+    port = free_port(*range(29_300, 29_400))
+    variables = where.consumer_variables(topic, prefix) | {"ODDLOG_ENRICH__METRICS_PORT": str(port)}
+    with running(where, command, variables, log) as process:
         sent, took = _produce(where, topic, lines, rate, lambda: still_running(process, log))
         deadline = time.monotonic() + 60
         while len(acknowledged := _acknowledged(notes)) < len(sent) and time.monotonic() < deadline:
             still_running(process, log)
             time.sleep(0.2)
+        stages = _stages(port)
     where.remove_indices(prefix)
     warm = min(sent.values()) + WARM_SECONDS
     measured = {at: moment for at, moment in sent.items() if moment >= warm}
@@ -92,7 +100,16 @@ def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict
         "produced_rate": len(sent) / took,
         "batch_median": float(np.median(sizes)),
         "milliseconds": {f"{q:g}": float(np.percentile(taken, q)) for q in QUANTILES},
+        "stages": stages,
     }
+
+
+def _stages(port: int) -> dict[str, tuple[int, float]]:
+    """How often each stage of a consumer ran, and its mean in milliseconds, by what the consumer's port tells."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
+    found = {(kind, stage): float(value) for kind, stage, value in _STAGE.findall(text)}
+    times = {stage: round(value) for (kind, stage), value in found.items() if kind == "count" and value}
+    return {stage: (count, 1e3 * found["sum", stage] / count) for stage, count in times.items()}
 
 
 def _produce(where: Place, topic: str, lines: Sequence[str], rate: float, watch: Any) -> tuple[Moments, float]:
@@ -161,6 +178,21 @@ def table(document: dict[str, Any]) -> str:
             f"| {one['batch_median']:.0f} | {met} |"
         )
     return "\n".join(lines)
+
+
+def stage_table(document: dict[str, Any]) -> str:
+    """Markdown: the consumer's stages, warm-up included."""
+    models = document["models"]
+    stages = dict.fromkeys(stage for one in models.values() for stage in one["stages"])
+    rows = []
+    for stage in stages:
+        row = [stage]
+        for one in models.values():
+            count, mean = one["stages"].get(stage, (0, 0.0))
+            row += [f"{count:,}", f"{mean:.1f}"]
+        rows.append(row)
+    head = [text for model in models for text in (f"{model}: times", "mean, ms")]
+    return markdown(["stage of the consumer", *head], rows)
 
 
 if __name__ == "__main__":
