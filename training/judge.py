@@ -41,6 +41,9 @@ from training.sample import in_sample
 Matrix = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
 
+KEPT_BASELINES = 2
+"""Features are by far the most of what a contender takes: those of a candidate, and of the champion beside it."""
+
 SHADOW_VERSION, SHADOW_SCORE = "anomaly.shadow.version", "anomaly.shadow.score"
 
 
@@ -99,7 +102,8 @@ class Bench:
     """The events that all contenders are judged on: those after every one's fitted period, and none before.
 
     Events before that moment are their lead-in: they bring the clients' state, and no figure is over them. What depends
-    on a baseline alone is computed once for it, what depends on a contender alone once for that.
+    on a contender alone is computed once for it. What depends on a baseline alone is kept for KEPT_BASELINES of them,
+    so that memory does not grow with the candidates: measure those that share one, one after another.
     """
 
     def __init__(
@@ -117,9 +121,9 @@ class Bench:
         self.since = max(ends) if ends else None
         self.sample = 1.0
         """Share of the clients that is judged on, chosen by hash."""
-        self._marks = marks or Marks()
-        self._features: dict[str, Matrix] = {}
-        self._planted_features: dict[str, Matrix] = {}
+        said = marks or Marks()
+        self._features: dict[str, tuple[Matrix, Matrix]] = {}
+        """By digest of the baseline, the latest last: of the judged events, and of these with the planted ones."""
         self._measured: dict[str, Measured] = {}
         self._planted: PlantedEvents | None = None
         self._events = pl.DataFrame()
@@ -142,9 +146,13 @@ class Bench:
         self._shadow = judged.select(SHADOW_VERSION, SHADOW_SCORE)
         self._events, self.events = whole.select(COLUMNS), judged.select(COLUMNS)
         if self.events.height:
-            self._labels = self._marks.labels(self.events)
             stamp = stored_stamp(store)
             self._planted = plant_scenarios(self._events, since=self.since, seed=seed, privacy=stamp)
+            self._truth, self._planted_truth = (
+                truth_of(said.labels(events)) for events in (self.events, self._planted.events)
+            )
+            self._false_alarms, self._true_anomalies = said.false_alarms(self.events), said.true_anomalies(self.events)
+            self._behaviours = units_of(self.events)[0]
 
     @property
     def hours(self) -> float:
@@ -186,7 +194,7 @@ class Bench:
         """The newest events beside the contender's reference; None without a model or events."""
         if contender.model is None or not self.events.height:
             return None
-        return change_since(contender.model, self.events, self._own_features(contender.model.baseline))
+        return change_since(contender.model, self.events, self._features_by(contender.model.baseline)[0])
 
     def agreement(self, one: Loaded, other: Loaded) -> float | None:
         """Spearman's rank correlation of client-hours, each by its highest score; None where one cannot be judged."""
@@ -205,8 +213,8 @@ class Bench:
         model, threshold = contender.model, contender.threshold
         if model is None or threshold is None or self._planted is None:
             return Measured()
-        own, planted = self._own_features(model.baseline), self._planted
-        mixed = self._mixed_features(model.baseline, planted)
+        planted = self._planted
+        own, mixed = self._features_by(model.baseline)
         scores, mixed_scores = model.score(own), model.score(mixed)
         flagged, _ = anomalies(threshold, scores, model.novelty(own))
         among_planted = judge_planted(
@@ -214,16 +222,15 @@ class Bench:
             planted.scenario,
             planted.instance,
             threshold.value,
-            known_attacks=truth_of(self._marks.labels(planted.events)) == ATTACK,
+            known_attacks=self._planted_truth == ATTACK,
             flagged=anomalies(threshold, mixed_scores, model.novelty(mixed))[0],
         )
-        labelled = judge_labelled(scores, truth_of(self._labels), threshold.value, flagged=flagged)
-        events, behaviours = self.events, units_of(self.events)[0]
-        false_alarms, true_anomalies = self._marks.false_alarms(events), self._marks.true_anomalies(events)
+        labelled = judge_labelled(scores, self._truth, threshold.value, flagged=flagged)
+        false_alarms, true_anomalies = self._false_alarms, self._true_anomalies
+        clients, times = self.events["source.address"], self.events["@timestamp"]
         return Measured(
             quality=quality_of(labelled, among_planted),
-            alerts_per_day=flagged_per_day(flagged, events["source.address"], events["@timestamp"], behaviours)
-            / self.sample,
+            alerts_per_day=flagged_per_day(flagged, clients, times, self._behaviours) / self.sample,
             detected=None if among_planted is None else _detected(among_planted),
             marked=Marked(
                 false_alarms=int(false_alarms.sum()),
@@ -234,16 +241,18 @@ class Bench:
             scores=scores,
         )
 
-    def _own_features(self, baseline: Baseline) -> Matrix:
-        if baseline.digest not in self._features:
+    def _features_by(self, baseline: Baseline) -> tuple[Matrix, Matrix]:
+        """Of the judged events, and of these with the planted ones."""
+        assert self._planted is not None
+        found = self._features.pop(baseline.digest, None)
+        if found is None:
+            while len(self._features) >= KEPT_BASELINES:
+                del self._features[next(iter(self._features))]
             matrix = FeatureComputer(baseline).compute(self._events)
-            self._features[baseline.digest] = matrix[(self._events["@timestamp"] >= self.since).to_numpy()]
-        return self._features[baseline.digest]
-
-    def _mixed_features(self, baseline: Baseline, planted: PlantedEvents) -> Matrix:
-        if baseline.digest not in self._planted_features:
-            self._planted_features[baseline.digest] = planted.features(baseline)
-        return self._planted_features[baseline.digest]
+            own = matrix[(self._events["@timestamp"] >= self.since).to_numpy()]
+            found = own, self._planted.features(baseline)
+        self._features[baseline.digest] = found
+        return found
 
 
 def collect(bench: Bench, contender: Loaded, champion: Loaded | None, *, budget: float) -> Evidence:

@@ -32,13 +32,13 @@ from oddlog.scoring.model import Model
 from oddlog.scoring.reference import make_reference
 from oddlog.settings import StoreSettings
 from oddlog.simulation import simulate
-from tests.small_model import parts_of
+from tests.small_model import parts_of, small_model
 from training import limits
 from training.change import change_since
 from training.cost import measure_cost, resident_mb
 from training.evaluate import ATTACK, truth_of
 from training.gates import load_gates
-from training.judge import SHADOW_SCORE, SHADOW_VERSION, Bench, Loaded, collect
+from training.judge import KEPT_BASELINES, SHADOW_SCORE, SHADOW_VERSION, Bench, Loaded, collect
 from training.marks import Marks
 from training.record import GRAPH_TAG
 from training.verdicts import judge
@@ -207,12 +207,27 @@ def test_what_does_not_fit_into_memory_is_judged_on_a_sample_of_clients(
     assert evidence.alerts_per_day == pytest.approx(whole.alerts_per_day, rel=0.5)
 
 
+def test_features_of_a_few_baselines_are_kept_however_many_candidates_there_are(place: Place, honest: Loaded) -> None:
+    lines = [line.encode() for line in place.early["event.original"]]
+    others = []
+    for number in (1, 2):
+        model = small_model(place.folder / f"shorter-{number}", lines[: -100 * number])
+        others.append(Loaded(ModelVersion("oddlog", f"1{number}", "run", "surprise", 0), model, feature_digest()))
+    bench = Bench(place.store, [honest, *others], lead_in=LEAD_IN, seed=0)
+    first = bench.change(honest)
+    for one in [honest, *others]:
+        assert bench.measure(one).scores is not None
+    assert len({one.model.baseline.digest for one in [honest, *others] if one.model}) == 3
+    assert len(bench._features) == KEPT_BASELINES == 2
+    assert bench.change(honest) == first  # computed once more
+
+
 def test_marks_are_labels_and_are_counted(place: Place, honest: Loaded, bench: Bench) -> None:
     plain = collect(bench, honest, None, budget=20.0)
     assert honest.model is not None
     assert honest.threshold is not None
     events = bench.events
-    scores = honest.model.score(bench._own_features(honest.model.baseline))
+    scores = honest.model.score(bench._features_by(honest.model.baseline)[0])
     flagged = events.filter(pl.Series(scores >= honest.threshold.value))["_id"].to_list()
     quiet = events.filter(pl.Series(scores < honest.threshold.value))["_id"].to_list()
     assert len(flagged) > 8
