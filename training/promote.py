@@ -31,7 +31,8 @@ CANDIDATE, REJECTED, OUTRANKED = "candidate", "rejected", "outranked"
 RETIRED, ROLLED_BACK = "retired", "rolled_back"
 
 MOST_CANDIDATES = 12
-"""Candidates that are judged at once, the newest first; each costs a pass over the judged events."""
+"""Candidates that are judged at once, the newest first; each costs a pass over the judged events. Where approval is
+asked for, those that have it come before the others: they would be passed over for trainings of every day."""
 TIE = 3  # decimals of average precision: what differs by less is a tie, and the newer version wins
 
 Progress = Callable[[str], None]
@@ -68,7 +69,7 @@ def promote(
     more.
 
     Raises NoCandidate, UsageError (a wrong gates file), OutsideError (another promotion is at work, or the
-    champion changed meanwhile), RegistryError, StoreError.
+    champion or an approval changed meanwhile), RegistryError, StoreError.
     """
     tell = progress or (lambda _: None)
     gates = load_gates(settings.promote.gates)
@@ -84,6 +85,8 @@ def promote(
         if prolong is not None:
             prolong()
             _unchanged(registry, champion)
+            if winner is not None and settings.promote.require_approval:
+                _still_approved(registry, winner.version.version)
         promotion = Promotion(
             judged=judged,
             promoted=winner.version.version if winner else None,
@@ -157,6 +160,9 @@ def _candidates(settings: Settings, registry: Registry, named: str | None) -> li
             expected=f"a version of {settings.registry.model!r} tagged {STATUS}={CANDIDATE}",
             mend="oddlog train" + ("; or oddlog promote --candidate VERSION, for one that was judged" if held else ""),
         )
+    if settings.promote.require_approval:
+        chosen = {v.version for v in sorted(found, key=lambda v: not approved_by(v))[:MOST_CANDIDATES]}
+        return [v for v in found if v.version in chosen]
     return found[:MOST_CANDIDATES]
 
 
@@ -269,6 +275,16 @@ def _unchanged(registry: Registry, champion: ModelVersion | None) -> None:
             f"the champion changed from {champion.version if champion else 'none'} to "
             f"{now.version if now else 'none'} while the candidates were judged",
             expected="the champion that they were compared with",
+            mend="oddlog promote, once more",
+        )
+
+
+def _still_approved(registry: Registry, version: str) -> None:
+    """Judging takes minutes, in which a person may think again."""
+    if not approved_by(registry.version(version)):
+        raise OutsideError(
+            f"the approval of version {version} was withdrawn while the candidates were judged",
+            expected=f"its tag {APPROVAL_TAG} as it was",
             mend="oddlog promote, once more",
         )
 

@@ -23,6 +23,7 @@ from oddlog.connectors import mlflow_connection
 from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from oddlog.connectors.store import Store
+from oddlog.errors import OutsideError
 from oddlog.events.logfile import records_from_lines
 from oddlog.events.parse import parse
 from oddlog.settings import Settings
@@ -30,6 +31,7 @@ from oddlog.simulation import simulate
 from tests.small_model import small_model
 from tests.small_registry import register
 from tests.waiting import until
+from training import promote as module
 from training.promote import NoCandidate, promote, refusal, rollback
 from training.promotion_report import STEP_SUMMARY, Promotion
 
@@ -166,6 +168,27 @@ def test_an_approved_version_is_not_held_up_by_a_better_one_that_is_not(place: P
     assert place.promote(place.asking(), candidate=place.best).waiting == place.best
 
 
+def test_an_approved_version_is_judged_however_many_were_trained_since(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_CANDIDATES", 1)
+    assert [one.version.version for one in place.promote(place.asking(), dry_run=True).judged] == [place.best]
+    place.registry.set_tags(place.other, {"approved_by": "Ada"})
+    assert place.promote(place.asking()).promoted == place.other
+
+
+def test_an_approval_that_is_withdrawn_meanwhile_counts_no_more(place: Place) -> None:
+    place.registry.set_tags(place.best, {"approved_by": "Ada"})
+
+    def withdraw(stage: str) -> None:
+        if stage.startswith("judging"):
+            place.registry.set_tags(place.best, {"approved_by": ""})
+
+    with pytest.raises(OutsideError, match=f"approval of version {place.best} was withdrawn"):
+        promote(place.asking(), store=place.store, registry=place.registry, progress=withdraw)
+    assert (place.alias(CHAMPION), place.status(place.best)) == (None, "candidate")
+
+
 def test_a_dry_run_tells_who_would_wait_and_changes_nothing(place: Place) -> None:
     done = place.promote(place.asking(), dry_run=True)
     assert done.report.read_text().startswith(f"# Dry run: version {place.best} passes and would wait for approval")
@@ -207,6 +230,9 @@ def test_the_verb_says_why_a_gate_is_asked_where_it_failed(place: Place, monkeyp
     waits = run(app, ["promote", "--require-approval"])
     assert waits.exit_code == 1
     assert "waits, as challenger, for approval" in " ".join(waits.output.split())
+    asked_for = {"ODDLOG_PROMOTE__REQUIRE_APPROVAL": "true"}
+    alone = run(app, ["promote", "--no-require-approval", "--dry-run", "--json"], env=asked_for)
+    assert json.loads(alone.stdout)["promoted"] == place.best
     place.settings.promote.gates.write_text(STRICT)
     refused = " ".join(run(app, ["promote"], env={"COLUMNS": "300"}).output.split())
     assert "why it is asked" in refused
