@@ -14,6 +14,7 @@ from cli.stages import stages
 from cli.times import Until, duration, moment
 from cli.who import By, who
 from oddlog.errors import UsageError
+from oddlog.events.printable import printable
 
 if TYPE_CHECKING:
     from oddlog.scoring.card import Threshold
@@ -103,6 +104,13 @@ def recalibrate(
         typer.Option(help="Alerts to see, as in 20/day; that of the present threshold unless given.", metavar="N/day",
                      show_default=False),
     ] = None,
+    exclude_alerted: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-alerted", help="Leave out clients that were alerted on before. Beats train.exclude_alerted.",
+            show_default=False,
+        ),
+    ] = None,
     version: Version = None,
     novelty: Novelty = None,
     note: Note = "",
@@ -121,7 +129,9 @@ def recalibrate(
     from oddlog.scoring.threshold import parse_budget
 
     wanted = None if budget is None else parse_budget(budget)
-    settings = settings_from(config, store=store, registry=registry, log=log_flags(log_json))
+    settings = settings_from(
+        config, store=store, registry=registry, log=log_flags(log_json), train={"exclude_alerted": exclude_alerted}
+    )
     start_logging(settings)
     with stages(quiet=json) as tell:
         from training.recalibrate import recalibrate as run
@@ -249,6 +259,12 @@ def _tell_learnt(learnt: Learnt) -> None:
             f"left out: {learnt.marked_events:,} events of {learnt.marked_clients:,} clients with a mark: true anomaly",
             highlight=False,
         )
+    if learnt.alerted_clients:
+        out.print(
+            f"left out: {learnt.alerted_events:,} events of {learnt.alerted_clients:,} clients that were alerted on "
+            "before",
+            highlight=False,
+        )
     if learnt.hushed_events:
         out.print(f"left out: {learnt.hushed_events:,} events that a mark hushes", highlight=False)
 
@@ -267,4 +283,5 @@ def _origin(threshold: Threshold, change: Change | None) -> str:
 
 def _said(change: Change) -> str:
     way = "set" if change.way == "set" else "recalibrated"
-    return f"{way} by {change.by} on {change.at:%Y-%m-%d %H:%M} UTC" + (f": {change.note}" if change.note else "")
+    note = f": {printable(change.note)}" if change.note else ""
+    return f"{way} by {printable(change.by)} on {change.at:%Y-%m-%d %H:%M} UTC{note}"

@@ -17,7 +17,7 @@ from training.checks import Caution
 from training.dataset import ALERTED, SEVERITIES
 from training.marks import LABELS
 
-_DAY = dt.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,25 @@ def leave_out(early: pl.DataFrame, options: TrainSettings) -> tuple[pl.DataFrame
     """
     if not options.exclude_alerted:
         return early, LeftOut(), pl.Series(dtype=pl.String)
-    odd = early.filter(pl.col(ALERTED).fill_null(value=False))
-    alerted = odd["source.address"].unique()
-    believed = alerted if options.exclude_up_to is None else _oddest(odd, early["@timestamp"], options)
-    marked = early.filter(pl.col("labels.truth") == LABELS["true-anomaly"])["source.address"]
-    out = pl.concat([believed, marked]).unique()
+    first, last = early["@timestamp"].min(), early["@timestamp"].max()
+    days = (last - first) / DAY if isinstance(first, dt.datetime) and isinstance(last, dt.datetime) else 0.0
+    out, spared = whom_to_leave_out(early, days, options)
     chosen = early.filter(~pl.col("source.address").is_in(out.implode()))
-    spared = len(alerted) - int(alerted.is_in(out.implode()).sum())
     return chosen, LeftOut(clients=len(out), events=early.height - chosen.height, spared=spared), out
+
+
+def whom_to_leave_out(events: pl.DataFrame, days: float, options: TrainSettings) -> tuple[pl.Series, int]:
+    """The clients (String) that train.exclude_alerted leaves out, and how many more were alerted on.
+
+    `events`: those with an alert or a mark are enough, of a period of so many `days`; `@timestamp`, `source.address`,
+    `labels.truth`, ALERTED and, with train.exclude_up_to, SEVERITIES.
+    """
+    odd = events.filter(pl.col(ALERTED).fill_null(value=False))
+    alerted = odd["source.address"].unique()
+    believed = alerted if options.exclude_up_to is None else _oddest(odd, days, options)
+    marked = events.filter(pl.col("labels.truth") == LABELS["true-anomaly"])["source.address"]
+    out = pl.concat([believed, marked]).unique()
+    return out, len(alerted) - int(alerted.is_in(out.implode()).sum())
 
 
 def cautions(left_out: LeftOut, options: TrainSettings) -> list[Caution]:
@@ -63,14 +74,10 @@ def cautions(left_out: LeftOut, options: TrainSettings) -> list[Caution]:
     return [Caution("alerts_past_budget", text, float(left_out.spared))]
 
 
-def _oddest(odd: pl.DataFrame, times: pl.Series, options: TrainSettings) -> pl.Series:
-    """The clients of the oddest (client, hour) alerts that the budget of the period explains."""
-    first, last = times.min(), times.max()
-    if not odd.height or not isinstance(first, dt.datetime) or not isinstance(last, dt.datetime):
-        return odd["source.address"].unique()
+def _oddest(odd: pl.DataFrame, days: float, options: TrainSettings) -> pl.Series:
+    """The clients of the oddest (client, hour) alerts that the budget of so many days explains."""
     assert options.exclude_up_to is not None
-    a_day = parse_budget(options.budget) * options.sample * options.exclude_up_to
-    most = math.ceil(a_day * ((last - first) / _DAY))
+    most = math.ceil(parse_budget(options.budget) * options.sample * options.exclude_up_to * days)
     alerts = odd.group_by("source.address", pl.col("@timestamp").dt.truncate("1h").alias("hour")).agg(
         pl.max_horizontal(SEVERITIES).max().fill_null(0.0).alias("severity")
     )

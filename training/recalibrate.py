@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from oddlog.connectors.by_url import open_registry, using_store
+from oddlog.connectors.marks import COLUMNS as MARK_COLUMNS
 from oddlog.connectors.marks import Hushes
 from oddlog.connectors.registry import Registry
 from oddlog.connectors.store import EventQuery, Store
@@ -26,13 +27,16 @@ from oddlog.scoring.alert_curve import AlertCurve, fit_alert_curve
 from oddlog.scoring.card import Threshold
 from oddlog.scoring.model import Model
 from oddlog.scoring.threshold import anomalies, check_budget, flagged_per_day
-from oddlog.settings import Settings
-from training.dataset import COLUMNS, FEATURE_COLUMNS, STORED_FEATURES, Selection
+from oddlog.settings import Settings, TrainSettings
+from training.dataset import ALERTED, COLUMNS, FEATURE_COLUMNS, SEVERITIES, STORED_FEATURES, Selection
 from training.fit import Matrix, features_since, stored_features
 from training.held import missing
+from training.leave_out import DAY, LeftOut, whom_to_leave_out
+from training.leave_out import cautions as leave_out_cautions
 from training.limits import within_memory
-from training.marks import Marks, read_marks
+from training.marks import LABELS, Marks, read_marks
 from training.pull import pull
+from training.sample import in_sample
 from training.served import version_model
 from training.threshold import (
     Learnt,
@@ -86,7 +90,9 @@ def recalibrate(
 
     `since`: a time, or the length of time up to `until`, else up to the last event. `budget`: alerts a day; default:
     that of the threshold in force. `novelty`: as `set_budget` takes it. Clients with a true anomaly by a mark are left
-    out, and events that a mark hushes: neither tells how many alerts to expect.
+    out, and events that a mark hushes: neither tells how many alerts to expect. With train.exclude_alerted those are,
+    too, whom a training would leave out for what came before the period: alerts of the period itself must not choose,
+    or every new threshold would lie below the last one.
 
     Raises UsageError where the period has fewer than train.min_events events, OutsideError where the threshold changed
     meanwhile, ArtifactError, RegistryError, StoreError.
@@ -106,9 +112,14 @@ def recalibrate(
         tell("reading events from the store")
         found = _read(settings, opened, model, period, progress)
         tell(f"scoring {found.events.height:,} events")
-        curve, learnt = _learn(model, before, found, read_marks(opened), budget)
+        marks, options = read_marks(opened), settings.train.model_copy(update={"sample": found.share})
+        lead_in = dt.timedelta(days=settings.enrich.lead_in_days)
+        known, spared = _alerted_before(opened, period.since, lead_in, marks, options)
+        curve, learnt = _learn(model, before, found, marks, known, budget)
         new = threshold_for(curve, budget, before, novelty)
-        cautions = (*period.cautions, *cautions_of(curve, new))
+        left_out = LeftOut(len(known), learnt.alerted_events, spared)
+        told = (caution.text for caution in leave_out_cautions(left_out, options))
+        cautions = (*period.cautions, *told, *cautions_of(curve, new))
         wish = ThresholdChange(registered, before, new, None, dry_run, learnt, cautions)
         return put_in_force(
             settings, wish, curve, way="recalibrate", by=by, note=note, store=opened, registry=registry
@@ -165,19 +176,42 @@ def _read(
         return _Events(dataset.events(COLUMNS, since=period.since), features, stored, selection.sample)
 
 
+def _alerted_before(
+    store: Store, since: dt.datetime, lead_in: dt.timedelta, marks: Marks, options: TrainSettings
+) -> tuple[pl.Series, int]:
+    """The clients that train.exclude_alerted leaves out for what was before `since`, and how many it spares."""
+    query = EventQuery(since=since - lead_in, until=since)
+    if not options.exclude_alerted or (ends := store.time_range(query)) is None:
+        return pl.Series(dtype=pl.String), 0
+    # Where nobody marked an attack the alerts tell all, and are few.
+    alerts_alone = not any(mark.verdict == "true-anomaly" for mark in marks.marks)
+    columns = [*dict.fromkeys([*MARK_COLUMNS, "labels.truth", ALERTED, *SEVERITIES])]
+    telling = pl.col(ALERTED) | (pl.col("labels.truth") == LABELS["true-anomaly"])
+    found = [
+        marks.over(frame.filter(in_sample(frame["source.address"], options.sample))).filter(telling)
+        for frame in store.read_events(replace(query, only_anomalies=alerts_alone), columns=columns)
+    ]
+    if not found:
+        return pl.Series(dtype=pl.String), 0
+    return whom_to_leave_out(pl.concat(found), (ends[1] - ends[0]) / DAY, options)
+
+
 def _learn(
-    model: Model, before: Threshold, found: _Events, marks: Marks, budget: float
-) -> tuple[AlertCurve, Learnt]:  # fmt: skip
+    model: Model, before: Threshold, found: _Events, marks: Marks, known: pl.Series, budget: float
+) -> tuple[AlertCurve, Learnt]:
+    """`known`: clients (String) that were alerted on before the period."""
     events = found.events
     scores, novelty, behaviours = model.score(found.features), model.novelty(found.features), units_of(events)[0]
     attackers = events.filter(pl.Series(marks.true_anomalies(events)))["source.address"].unique()
     marked = events["source.address"].is_in(attackers.implode()).to_numpy()
+    alerted = events["source.address"].is_in(known.implode()).to_numpy() & ~marked
     everything = pl.repeat(value=True, n=events.height, dtype=pl.Boolean, eager=True)
-    hushed = Hushes(marks.marks).ids(events, everything).is_not_null().to_numpy() & ~marked
-    kept = ~(marked | hushed)
+    hushed = Hushes(marks.marks).ids(events, everything).is_not_null().to_numpy() & ~(marked | alerted)
+    kept = ~(marked | alerted | hushed)
     if not kept.any():
         raise UsageError(
-            f"all {events.height:,} events of the period are of clients marked as anomalies, or hushed",
+            f"all {events.height:,} events of the period are hushed, or of clients that are left out: marked as "
+            "anomalies, or alerted on before",
             expected="events that tell how many alerts to expect",
             mend="a longer period: --since",
         )
@@ -201,6 +235,8 @@ def _learn(
         share=found.share,
         marked_clients=len(attackers),
         marked_events=int(marked.sum()),
+        alerted_clients=events["source.address"].filter(pl.Series(alerted)).n_unique(),
+        alerted_events=int(alerted.sum()),
         hushed_events=int(hushed.sum()),
         alerts_per_day_before=flagged_per_day(flagged, clients, times, behaviours[kept]) / found.share,
     )

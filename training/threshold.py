@@ -71,6 +71,10 @@ class Learnt:
     """Left out: somebody marked an event of theirs as true anomaly."""
     marked_events: int
     """Theirs."""
+    alerted_clients: int
+    """Left out, with train.exclude_alerted: they were alerted on before the period."""
+    alerted_events: int
+    """Theirs, of the period."""
     hushed_events: int
     """Left out: they are expected, and raise no alert."""
     alerts_per_day_before: float
@@ -164,8 +168,14 @@ def set_budget(
 
 def threshold_for(curve: AlertCurve, budget: float, before: Threshold, novelty: bool | None) -> Threshold:
     """The threshold of a curve for a budget, with the version of the one before; the second channel silent where it is
-    to be (`novelty`), or was."""
+    to be (`novelty`), or was. Raises UsageError where it is to alert, and there is none."""
     found = curve.threshold(budget, version=before.version)
+    if novelty and found.novelty is None:
+        raise UsageError(
+            "the version has no second channel that could alert",
+            expected="--novelty for a version that was trained with one",
+            mend="leave --novelty away, or oddlog train",
+        )
     if found.novelty is None or (before.novelty is not None if novelty is None else novelty):
         return found
     alone = found.expected_per_day - found.novelty.expected_per_day
@@ -186,10 +196,8 @@ def cautions_of(curve: AlertCurve, threshold: Threshold) -> tuple[str, ...]:
             "the budget is not spent: at most a tenth of the client-hours may alert, which is "
             f"{curve.allowed[-1] / curve.days:.1f} a day"
         )
-    if curve.until - curve.since < dt.timedelta(days=1):
-        found.append(
-            f"it is learnt from {_length(curve.days)}: what comes at other hours or on other days is not in it"
-        )
+    if (length := (curve.until - curve.since) / dt.timedelta(days=1)) < 1:
+        found.append(f"it is learnt from {_length(length)}: what comes at other hours or on other days is not in it")
     return tuple(found)
 
 

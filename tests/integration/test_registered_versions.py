@@ -34,6 +34,8 @@ from training.sample import in_sample
 from training.threshold import put_in_force, set_budget
 from training.threshold_tags import CHANGES_TAG, CURVE_TAG, curve_of
 
+CLIENT = "source.address"
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegisteredPlace]:
@@ -212,6 +214,51 @@ def test_marked_attackers_and_hushed_events_tell_nothing_of_alerts_to_come(place
         place, "1", 20, done["threshold"]["version"], lambda frame: ~frame.select(own | hushed)[:, 0].to_numpy()
     )
     assert Threshold.model_validate(done["threshold"]) == kept
+
+
+def test_who_was_alerted_on_before_the_period_is_left_out_where_that_is_asked_for(place: RegisteredPlace) -> None:
+    began = place.models["1"].card.dataset.fit_until
+    alerts = list(place.store.read_events(EventQuery(until=began, only_anomalies=True), columns=["_id", CLIENT]))
+    odd = pl.concat(alerts)
+    events, _, _, _ = later(place, "1")
+    of_odd = events.join(odd, on=CLIENT, how="semi")
+    spared = of_odd[CLIENT].unique().sort()[0]  # whose alerts were false
+    put_marks(
+        place.store,
+        [new_mark("false-alarm", by="ada", client=spared, until=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))],
+    )
+    known = set(odd[CLIENT]) - {spared}
+    own = pl.col(CLIENT).is_in(list(known))
+    done = threshold(place, "recalibrate", "--since", "9d", "--exclude-alerted", "--dry-run")
+    left_out = events.filter(own)
+    assert done["learnt"]["alerted_clients"] == left_out[CLIENT].n_unique() > 1
+    assert done["learnt"]["alerted_events"] == left_out.height
+    assert done["learnt"]["events"] == events.height - left_out.height
+    kept = expected(place, "1", 20, "2", lambda frame: ~frame.select(own)[:, 0].to_numpy())
+    assert Threshold.model_validate(done["threshold"]) == kept
+    said = run_verb(
+        "threshold", "recalibrate", "--since", "9d", "--exclude-alerted", "--dry-run", env=place.environment
+    )
+    told = " ".join(said.stdout.split())
+    assert f"{left_out.height:,} events of {left_out[CLIENT].n_unique():,} clients that were alerted on before" in told
+    assert threshold(place, "recalibrate", "--since", "9d", "--dry-run")["learnt"]["alerted_clients"] == 0
+
+    # Who was marked before the period is left out, too, alerts or not.
+    early = place.events.filter(pl.col("@timestamp") < began, ~pl.col(CLIENT).is_in([*known, spared]))
+    marked = early.filter(pl.col(CLIENT).is_in(events[CLIENT].unique().implode()))[0]
+    put_marks(place.store, [new_mark("true-anomaly", by="ada", event=marked["_id"].item())])
+    with_marked = threshold(place, "recalibrate", "--since", "9d", "--exclude-alerted", "--dry-run")["learnt"]
+    assert with_marked["alerted_clients"] == done["learnt"]["alerted_clients"] + 1
+    assert (with_marked["marked_clients"], done["learnt"]["marked_clients"]) == (0, 0)
+
+    # Of more alerts than attacks explain the oddest alone: an eighth of an alert a day, over what was before.
+    few = {**place.environment, "ODDLOG_TRAIN__EXCLUDE_UP_TO": "0.125", "ODDLOG_TRAIN__BUDGET": "1/day"}
+    bounded = run_verb(
+        "threshold", "recalibrate", "--since", "9d", "--exclude-alerted", "--dry-run", "--json", env=few
+    )  # fmt: skip
+    document = json.loads(bounded.stdout)
+    assert document["learnt"]["alerted_clients"] <= 2
+    assert any("are learnt from all the same" in caution for caution in document["cautions"])
 
 
 def test_what_does_not_fit_into_memory_is_learnt_from_a_sample_of_the_clients(

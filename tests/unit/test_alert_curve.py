@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from oddlog.errors import UsageError
 from oddlog.scoring.alert_curve import BUDGETS, AlertCurve, fit_alert_curve
 from oddlog.scoring.threshold import alerts_per_day, anomalies, fit_threshold, flagged_per_day
+from training.threshold import cautions_of, threshold_for
 
 START = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 
@@ -93,3 +94,17 @@ def test_what_is_no_curve_or_no_budget_is_refused() -> None:
             AlertCurve.model_validate(curve.model_dump() | broken)
     with pytest.raises(UsageError, match="no events"):
         fit_alert_curve([], [], pl.Series([], dtype=pl.Datetime("ms", "UTC")))
+
+
+def test_a_channel_that_is_not_there_cannot_be_told_to_alert() -> None:
+    scores, novelty, clients, times, _ = traffic(0.5, 60)
+    alone, both = (fit_alert_curve(scores, clients, times, novelty=one, share=0.25) for one in (None, novelty))
+    before = alone.threshold(20, version="1")
+    with pytest.raises(UsageError, match="no second channel"):
+        threshold_for(alone, 20, before, True)
+    for novel in (False, None):
+        assert threshold_for(alone, 20, before, novel).novelty is None
+    assert threshold_for(both, 20, before, True).novelty is not None
+    assert threshold_for(both, 20, before, None).novelty is None  # silent before
+    # A sample makes the budget smaller, not the time that was looked at shorter.
+    assert any("learnt from 12.0 hours" in caution for caution in cautions_of(both, before))
