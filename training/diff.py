@@ -19,7 +19,7 @@ import polars as pl
 from oddlog.connectors.by_url import open_registry, using_store
 from oddlog.connectors.models import find_version
 from oddlog.connectors.registry import ModelVersion, Registry
-from oddlog.connectors.store import EventQuery, Store
+from oddlog.connectors.store import Store
 from oddlog.errors import UsageError
 from oddlog.features.fitting import units_of
 from oddlog.features.keys import template_of
@@ -29,7 +29,7 @@ from oddlog.settings import Settings
 from training.dataset import COLUMNS, FEATURE_COLUMNS, Selection
 from training.diff_examples import Bools, Contender, Example, examples_of
 from training.fit import Matrix, features_since
-from training.held import missing
+from training.held import check_held
 from training.limits import within_memory
 from training.pull import pull
 from training.ranks import rank_correlation
@@ -157,7 +157,11 @@ def compare(
     fit_until = max(model.card.dataset.fit_until for model in models)
     since = since or fit_until
     with tempfile.TemporaryDirectory(prefix="oddlog-diff-") as folder, using_store(settings.store, store) as opened:
-        _check_there(opened, since, until)
+        check_held(
+            opened, since, until,
+            expected="events to compare on, by default those after what both versions were fitted on",
+            mend="oddlog models diff A B --since TIME --until TIME, or oddlog enrich",
+        )  # fmt: skip
         tell("reading events from the store")
         selection = Selection(since=since - dt.timedelta(days=settings.enrich.lead_in_days), until=until)
         selection, _ = within_memory(opened, selection, settings.train.memory_mb)
@@ -294,13 +298,3 @@ def _cautions(since: dt.datetime, fit_until: dt.datetime, contenders: Sequence[C
             "more odd for that alone"
         )
     return tuple(found)
-
-
-def _check_there(store: Store, since: dt.datetime, until: dt.datetime | None) -> None:
-    if (until is None or since < until) and store.count_events(EventQuery(since=since, until=until)):
-        return
-    raise UsageError(
-        f"no event {missing(store, since, until)}",
-        expected="events to compare on, by default those after what both versions were fitted on",
-        mend="oddlog models diff A B --since TIME --until TIME, or oddlog enrich",
-    )

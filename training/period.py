@@ -19,8 +19,7 @@ import polars as pl
 from oddlog.connectors.by_url import open_registry, using_store
 from oddlog.connectors.models import find_version
 from oddlog.connectors.registry import CHAMPION, ModelVersion, Registry
-from oddlog.connectors.store import EventQuery, Store
-from oddlog.errors import UsageError
+from oddlog.connectors.store import Store
 from oddlog.features.fitting import units_of
 from oddlog.scoring.model import Model
 from oddlog.scoring.threshold import anomalies, flagged_per_day
@@ -28,6 +27,7 @@ from oddlog.settings import Settings
 from training.dataset import BATCH_ROWS, COLUMNS, FEATURE_COLUMNS, Dataset, Selection
 from training.evaluate import ATTACK, BENIGN, UNKNOWN, judge_planted, truth_of
 from training.fit import features_since
+from training.held import check_held
 from training.marks import Marks, read_marks
 from training.metrics import Cut, Judged, Scored, judge
 from training.planting import plant_among
@@ -105,7 +105,11 @@ def evaluate_version(
     fit_until = model.card.dataset.fit_until
     since = since or fit_until
     with tempfile.TemporaryDirectory(prefix="oddlog-evaluate-") as folder, using_store(settings.store, store) as opened:
-        _check_there(opened, since, until)
+        check_held(
+            opened, since, until,
+            expected="events to judge by, by default those after the version's fitted period",
+            mend="oddlog evaluate --since TIME --until TIME, or oddlog enrich",
+        )  # fmt: skip
         tell("reading events from the store")
         selection = Selection(since=since - dt.timedelta(days=settings.enrich.lead_in_days), until=until)
         dataset = pull(
@@ -218,19 +222,6 @@ def _cautions(since: dt.datetime, fit_until: dt.datetime) -> tuple[str, ...]:
         f"the period begins before {fit_until:%Y-%m-%d %H:%M:%S} UTC, until when this version was fitted: what it has "
         "counted itself flatters it",
     )
-
-
-def _check_there(store: Store, since: dt.datetime, until: dt.datetime | None) -> None:
-    if store.count_events(EventQuery(since=since, until=until)):
-        return
-    span = store.time_range(EventQuery())
-    holds = "nothing" if span is None else f"events from {span[0]:%Y-%m-%d %H:%M:%S} to {span[1]:%Y-%m-%d %H:%M:%S} UTC"
-    raise UsageError(
-        f"no event since {since:%Y-%m-%d %H:%M:%S} UTC" + (f" and before {until:%Y-%m-%d %H:%M:%S}" if until else "")
-        + f"; the store holds {holds}",
-        expected="events to judge by, by default those after the version's fitted period",
-        mend="oddlog evaluate --since TIME --until TIME, or oddlog enrich",
-    )  # fmt: skip
 
 
 def as_document(evaluation: Evaluation) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_what_cannot_be_evaluated_is_refused(place: Place) -> None:
     with pytest.raises(UsageError, match="no version is called 'challenger'") as caught:
         evaluate_version(place.settings, version="challenger", store=place.store, registry=place.registry)
     assert f"registered: {place.first.version}" in str(caught.value)
-    with pytest.raises(UsageError, match=r"no event since 2031-01-01 .* holds events from 2026-03-02"):
+    with pytest.raises(UsageError, match=r"no event since 2031-01-01 .* holds those from 2026-03-02"):
         evaluate_version(
             place.settings, since=dt.datetime(2031, 1, 1, tzinfo=dt.UTC), store=place.store, registry=place.registry
         )
