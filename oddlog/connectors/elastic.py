@@ -35,6 +35,9 @@ from oddlog.errors import StoreError, StoreUnavailable
 from oddlog.events.schema import DEAD_SCHEMA, EVENT_SCHEMA
 from oddlog.settings import StoreSettings
 
+_MERGE_SECONDS = 6 * 3_600.0
+"""Rewriting large indices takes hours, and no other request does."""
+
 
 class ElasticStore:
     """The store at `http(s)://host:9200`, in the indices `<prefix>-*`; safe for several threads.
@@ -194,7 +197,7 @@ class ElasticStore:
         """Merge segments in which more than a tenth is deleted; the others go when they are merged by themselves. Needs
         the privilege `maintenance`."""
         params = {"only_expunge_deletes": "true", "ignore_unavailable": "true"}
-        self._connection.json("POST", f"/{self._prefix}-*/_forcemerge", params=params)
+        self._connection.json("POST", f"/{self._prefix}-*/_forcemerge", params=params, seconds=_MERGE_SECONDS)
 
     def put_document(self, collection: Collection, id: str, document: Mapping[str, Any]) -> None:
         """Write a small document, replacing one of the same id."""

@@ -100,15 +100,17 @@ class ElasticConnection:
         *,
         params: Mapping[str, Any] | None = None,
         lines: bool = False,
+        seconds: float | None = None,
     ) -> bytes:
-        """The answer's body. `lines`: the body is NDJSON.
+        """The answer's body. `lines`: the body is NDJSON. `seconds`: how long it may take; default: store.timeout.
 
         Raises StoreUnavailable, StoreRefused, or ElasticError with Elasticsearch's own error type."""
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/x-ndjson" if lines else "application/json"
+        client = self._client if seconds is None else self._client.options(request_timeout=seconds)
         try:
-            answer = self._client.perform_request(method, path, params=params, headers=headers, body=body)
+            answer = client.perform_request(method, path, params=params, headers=headers, body=body)
         except elasticsearch.UnsupportedProductError as error:
             raise StoreError(
                 f"what answers at {self.url} is not Elasticsearch",
@@ -138,10 +140,11 @@ class ElasticConnection:
         body: Mapping[str, Any] | None = None,
         *,
         params: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
         """The same for small JSON objects."""
         encoded = orjson.dumps(body, option=orjson.OPT_UTC_Z) if body is not None else None
-        answer = self.request(method, path, encoded, params=params)
+        answer = self.request(method, path, encoded, params=params, seconds=seconds)
         return dict(orjson.loads(answer)) if answer else {}
 
     def close(self) -> None:
