@@ -96,6 +96,10 @@ def test_events_of_long_ago_are_grouped_and_nobody_is_told(place: Path) -> None:
         listed = json.loads(run_verb("incidents", "list", "--status", "closed", "--json", cwd=place).stdout)
         assert [one["client"] for one in listed["incidents"]] == ["192.0.2.107", "192.0.2.103"]
         assert [body["incident"]["client"] for body in web.bodies] == ["192.0.2.3"]
+    most = ("incidents", "list", "--status", "closed", "--most", "1")
+    latest = json.loads(run_verb(*most, "--json", cwd=place).stdout)
+    assert (latest["count"], [one["client"] for one in latest["incidents"]]) == (2, ["192.0.2.107"])
+    assert "and 1 more: --most 2" in run_verb(*most, cwd=place).stdout
     alone = run_verb("incidents", "watch", "--since", "2024-02-29T00:00", cwd=place)
     assert (alone.exit_code, "add --once" in alone.stderr) == (2, True)
 
