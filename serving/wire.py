@@ -239,7 +239,9 @@ def _as_arrow_holds(
 
 
 def _whole(
-    said: tuple[tuple[str, str], ...], verdicts: list[tuple[npt.NDArray[Any], ...]], reasons: dict[int, list[Reason]]
+    said: tuple[tuple[str, str], ...],
+    verdicts: Sequence[tuple[npt.NDArray[Any], ...]],
+    reasons: dict[int, list[Reason]],
 ) -> bytes:
     """The answer, written by pyarrow."""
     counts = np.zeros(len(verdicts[0][0]) + 1, dtype=np.int32)

@@ -78,7 +78,7 @@ def remember(body: bytes, names: Sequence[str], order: Sequence[int], matrix: np
         return
     if len(_KNOWN) >= KEPT:
         _KNOWN.clear()
-    _KNOWN[body[:begin], tuple(names)] = _Layout(size, places)
+    _KNOWN[body[:begin], tuple(names)] = _Layout(size, places.astype(np.intp))
 
 
 def _data_begin(stream: bytes) -> int:
@@ -90,7 +90,7 @@ def _data_begin(stream: bytes) -> int:
     if mark != _CONTINUES or not 0 < schema <= len(stream) - 16:
         return 0
     mark, header = struct.unpack_from("<Ii", stream, 8 + schema)
-    begin = 16 + schema + header
+    begin: int = 16 + schema + header
     return begin if mark == _CONTINUES and header > 0 and begin < len(stream) else 0
 
 

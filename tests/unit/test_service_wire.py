@@ -92,8 +92,9 @@ def test_what_is_no_matrix_is_refused_by_name(body: bytes, status: int, says: st
 def test_a_request_like_one_before_is_read_as_arrow_reads_it(data: st.DataObject, rows: int, order: list[str]) -> None:
     """A beginning that was remembered is followed by other values, other nulls, and other ends."""
     elements = st.floats(width=32) | st.none()
-    columns = [data.draw(st.lists(elements, min_size=rows, max_size=rows)) for _ in NAMES]
-    for of in (columns, [[1.0] * rows] * 3, [[float(row)] * rows for row in range(3)], columns):
+    columns: list[list[Any]] = [data.draw(st.lists(elements, min_size=rows, max_size=rows)) for _ in NAMES]
+    others: list[list[list[Any]]] = [[[1.0] * rows] * 3, [[float(column)] * rows for column in range(3)]]
+    for of in (columns, *others, columns):
         batch = pa.record_batch([pa.array(column, pa.float32()) for column in of], names=NAMES)
         body = stream([batch])
         asked = [np.array(of[NAMES.index(name)], np.float32) for name in order]
@@ -135,7 +136,9 @@ def test_an_answer_without_reasons_is_arrows_own_to_the_byte(rows: int, second: 
         values = rng.random(rows).astype(np.float32), rng.random(rows), rng.random(rows) < 0.5
         novelty = NoveltyScores(0.5 + seed, *(values[0] * 2, values[1] + 1, ~values[2])) if second else None
         scores = Scores("oddlog", str(seed), "digest", 0.6, "1", "1", *values, novelty=novelty)
-        channels = [values, (novelty.score, novelty.severity, novelty.is_anomaly)] if novelty else [values]
+        channels: list[tuple[Any, ...]] = (
+            [values, (novelty.score, novelty.severity, novelty.is_anomaly)] if novelty else [values]
+        )
         said = {key: str(value) for key, value in provenance(scores).items()}
         said |= {NOVELTY_THRESHOLD: str(novelty.threshold)} if novelty else {}
         assert encode_scores(scores) == _whole(tuple(said.items()), channels, {})
