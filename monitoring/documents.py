@@ -37,14 +37,18 @@ class Check:
     @property
     def text(self) -> str:
         """The verdict in a sentence."""
-        found, features = self.verdict, [m for m in self.verdict.measures if m.group == "feature"]
-        past = sum(m.drifted for m in features)
-        told = f"{past} of {len(features)} features are past their limit"
-        if self.max_share is not None:
-            told += f" (the batch drifts by them at {100 * self.max_share:.0f} %)"
+        found = self.verdict
+        features = [m for m in found.measures if m.group == "feature" and (m.effect is not None or m.drifted)]
         others = [name for name in found.by if name != "features"]
+        if features:
+            past = sum(m.drifted for m in features)
+            told = f"{past} of {len(features)} features are past their limit"
+            if self.max_share is not None:
+                told += f" (the batch drifts by them at {100 * self.max_share:.0f} %)"
+        else:
+            told = "no feature was judged"
         if others:
-            told += f"; past its limit, too: {', '.join(others)}"
+            told += f"; past its limit{', too' if features else ''}: {', '.join(others)}"
         return f"{'drifted' if found.drifted else 'not drifted'}: {told}"
 
 

@@ -113,10 +113,12 @@ def _size(measure: Mapping[str, Any]) -> str:
     "-0.6 Cohen's h, within its limit of 0.45, which is upwards only"
     >>> _size({"name": "pending", "effect": 0.25, "limit": 0.012, "unit": "share", "drifted": True, "note": ""})
     '25 %, past its limit of 1.2 %'
+    >>> _size({"name": "score", "effect": None, "limit": 0.4, "unit": "sd", "drifted": False, "note": "told above"})
+    'not judged'
     """
     effect, limit, unit = measure["effect"], measure["limit"], measure["unit"]
-    if effect is None:
-        return str(measure["note"])
+    if effect is None:  # why is in the sentence
+        return "past any limit" if measure["drifted"] else "not judged"
     show = percent if unit == "share" else _number
     told = f"{show(effect)}" + ("" if unit == "share" else f" {_UNITS[unit]}")
     told += f", {'past' if measure['drifted'] else 'within'} its limit of {show(limit)}"

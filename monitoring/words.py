@@ -82,11 +82,20 @@ def in_words(name: str, value: float) -> str:
 
     >>> in_words("client_error_1h", 0.25), in_words("token_rarity", 6.9), in_words("severity", 2.0)
     ('25 %', '1 in 992', '2')
+    >>> in_words("path_rarity", 8.721), in_words("severity", 3.5e-05)
+    ('1 in 6,130', '0')
     """
     feature = _FEATURES.get(name)
     if feature is None:
-        return f"{value:.3g}"
-    return percent(value) if feature.unit == "share" else f"1 in {max(1.0, math.exp(value)):,.3g}"
+        return _plain(value)
+    return percent(value) if feature.unit == "share" else f"1 in {_plain(max(1.0, math.exp(value)))}"
+
+
+def _plain(value: float) -> str:
+    """Three digits that tell something, never an exponent; nothing is told below a thousandth."""
+    if abs(value) < 0.001:
+        return "0"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def _quantile(points: pl.Series, at: float) -> float:

@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -15,9 +16,11 @@ import polars as pl
 import pytest
 
 from cli.times import duration, moment, period
-from monitoring.batch import read_batch
+from monitoring.batch import Batch, read_batch
+from monitoring.documents import Check
 from monitoring.expected import SKETCH_POINTS
 from monitoring.gauges import DriftGauges, metrics_port
+from monitoring.judgement import Measure, Verdict
 from monitoring.monitor import Monitor
 from monitoring.period import LENGTHS, earlier, last_whole, read_batch_flag
 from monitoring.reference import Reference, expected_by_reference, read_reference
@@ -215,6 +218,24 @@ def test_a_batch_may_be_empty_but_not_without_an_end(tmp_path: Any) -> None:
         read_batch(store, reference(), since=START + 9 * DAY, until=None, sample_rows=100)
     assert "holds 90 events that version 3 scored" in str(caught.value.mend)
     store.close()
+
+
+def test_a_verdict_counts_judged_features_alone() -> None:
+    def told(features: Sequence[tuple[float | None, bool]], by: list[str]) -> str:
+        measures = [
+            Measure(f"f{number}", "feature", "sd", 1.0, 1.0, effect, 0.3, drifted)
+            for number, (effect, drifted) in enumerate(features)
+        ]
+        made = reference()
+        return Check(
+            id="x", reference=made, batch=cast(Batch, None), expected=expected_by_reference(made, START, NOON),
+            verdict=Verdict(measures, 0.0, bool(by), by), max_share=0.3, cautions=[], checked_at=NOON,
+        ).text  # fmt: skip
+
+    assert told([(0.1, False), (0.5, True), (None, False)], []) == (
+        "not drifted: 1 of 2 features are past their limit (the batch drifts by them at 30 %)"
+    )
+    assert told([(None, False)] * 2, ["dominance"]) == "drifted: no feature was judged; past its limit: dominance"
 
 
 def document(**changes: Any) -> dict[str, Any]:
