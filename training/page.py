@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from html import escape
 
 from oddlog.events.printable import printable
@@ -16,6 +17,8 @@ from training.charts import distribution, timeline
 from training.filescore import ScoredLog
 from training.findings import Findings, OddClient, OddEvent
 from training.words import alike, counted, headline, judged_by, request_of, share_odd, unread
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?")
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --ink: #1c1f23; --soft: #5d6671; --rule: #dfe3e8; --odd: #b3261e;
@@ -49,6 +52,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 td.time { white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 td.client { min-width: 9.5rem; }
+.when { white-space: nowrap; }
 td.why { min-width: 21rem; }
 td.odd { color: var(--odd); }
 ul { margin: .2rem 0 0; padding-left: 1.1rem; color: var(--soft); }
@@ -175,14 +179,20 @@ def _reasons(event: OddEvent) -> str:
     return f"<ul>{said}</ul>" if said else ""
 
 
+def _unbroken(html: str) -> str:
+    """The same with no line broken within a time: a hyphen is where one would be."""
+    return _TIME.sub(r'<span class="when">\g<0></span>', html)
+
+
 def _client(client: OddClient) -> str:
     odd = client.oddest
     return (
         f'<tr><td class="client"><code>{_text(client.client)}</code></td>{_severity(odd)}'
         f"{_number(client.requests)}"
         f"{_number(client.anomalies)}{_number(client.alerts)}{_number(client.alike)}"
-        f"<td><code>{_request(odd)}</code><br>line {odd.line:,}, {odd.time:%Y-%m-%d %H:%M:%S}; "
-        f"{escape(share_odd(client))}{escape(alike(client))}{_reasons(odd)}</td></tr>\n"
+        f"<td><code>{_request(odd)}</code><br>line {odd.line:,}, "
+        f"{_unbroken(f'{odd.time:%Y-%m-%d %H:%M:%S}; {escape(share_odd(client))}')}{escape(alike(client))}"
+        f"{_reasons(odd)}</td></tr>\n"
     )
 
 
