@@ -138,12 +138,14 @@ def _shares(limits: Limits, batch: Figures, expected: Expected, chance: float, s
     if usual is None:
         return []
     found = []
+    # A client that dominates makes the batch worth a few clients, by which it would excuse itself: so what such a batch
+    # is usually worth. Half of it, for what is expected is the most that one client had, and not what one has.
+    usual_chance = limits.chance.errors / 2 * standard_error(usual.worth, expected.worth)
 
     def add(name: str, table: EffectLimit | None, value: float | None, other: float | None) -> None:
         if table is None:
             return
-        # A client that dominates makes the batch worth a few clients, by which it would excuse itself.
-        wide = 0.0 if name == "dominance" else chance
+        wide = usual_chance if name == "dominance" else chance
         note, effect = "", None
         if value is None or other is None:
             note = "not judged: not known of the batch" if value is None else "not judged: not known of what is usual"

@@ -78,7 +78,7 @@ class EffectLimit(_Table):
 class VolumeLimit(_Table):
     """How many events there are."""
 
-    factor: float = Field(default=2.5, gt=1)
+    factor: float = Field(default=1.8, gt=1)
     """So many times more or fewer than expected."""
 
 

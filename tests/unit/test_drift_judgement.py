@@ -108,6 +108,16 @@ def test_what_few_clients_do_by_chance_is_no_drift() -> None:
     assert "fewer than 5" in of(none, "score").note
 
 
+def test_a_client_that_dominates_does_not_excuse_itself_and_a_quiet_hour_is_excused() -> None:
+    limit = of(verdict(batch()), "dominance").limit
+    assert of(verdict(batch(worth=4)), "dominance").limit == limit  # by what it is worth itself
+    night = expected(figures=replace(FIGURES, worth=8))  # by what such an hour is usually worth
+    assert of(verdict(batch(), night), "dominance").limit == pytest.approx(limit + 0.3, abs=0.05)
+    few = batch(busiest=0.33, worth=4)
+    assert verdict(few).by == ["dominance"]
+    assert verdict(few, night).by == []
+
+
 def test_a_table_that_is_not_declared_is_not_asked() -> None:
     found = verdict(
         batch(0.6, events=5_000, pending=0.9), limits=Limits.model_validate({"pending": {"max_share": 0.5}})
