@@ -19,10 +19,14 @@ from oddlog.settings import StoreSettings, without_credentials
 
 FOR_NOW = frozenset(
     {
-        "es_rejected_execution_exception",
         "circuit_breaking_exception",
         "cluster_block_exception",  # write block, flood stage (disk full), read-only: an operator lifts it
+        "es_rejected_execution_exception",
+        "illegal_index_shard_state_exception",  # 404, of a shard that is not there yet: its index was made just now
         "index_closed_exception",
+        "index_shard_closed_exception",
+        "index_shard_not_started_exception",
+        "index_shard_recovering_exception",
         "master_not_discovered_exception",
         "no_shard_available_action_exception",
         "node_closed_exception",

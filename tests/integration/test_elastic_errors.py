@@ -323,6 +323,18 @@ class TestRefused:
         assert sorted(outcome.retry) == [0, 1, 2]
         assert not outcome.rejected
 
+    def test_a_reader_that_comes_before_its_shard_is_told_that_it_passes(
+        self, answering: Callable[..., StoreSettings]
+    ) -> None:
+        """A 404 of Elasticsearch that tells nothing of the index, only that it was made a moment ago."""
+        body = (
+            b'{"error":{"type":"illegal_index_shard_state_exception","reason":"CurrentState[RECOVERING] operations'
+            b' only allowed when shard state is one of [POST_RECOVERY, STARTED]"},"status":404}'
+        )
+        store = ElasticStore(answering(404, body))
+        with pytest.raises(StoreUnavailable, match="RECOVERING"):
+            next(store.read_events(ALL, columns=["_id"]))
+
     @pytest.mark.parametrize(
         "url", ["http://127.0.0.1", "http://", "http://elastic:secret@127.0.0.1:9200", "https://:9200"]
     )
