@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import Result
 
 from oddlog.connectors.by_url import open_registry, open_store
 from oddlog.connectors.registry import CHAMPION
@@ -22,6 +22,7 @@ from serving.documents import pending_events
 from tests.children import ODDLOG
 from tests.small_model import small_model
 from tests.small_registry import register
+from tests.verbs import run_verb
 
 pytestmark = pytest.mark.e2e
 
@@ -31,8 +32,13 @@ LINES = [line.encode() for line in simulate(seed=9, lines=800, days=1).lines]
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [ODDLOG, "backfill", *arguments, "--scorer", "local:"], capture_output=True, text=True, cwd=cwd, timeout=120,
-        env=os.environ | {"COLUMNS": "200"}, check=False,
+        check=False,
     )  # fmt: skip
+
+
+def inside(*arguments: str, cwd: Path) -> Result:
+    """The same in this process, which has imported what it needs."""
+    return run_verb("backfill", *arguments, "--scorer", "local:", cwd=cwd)
 
 
 def test_pending_events_are_scored_and_then_scored_anew(tmp_path: Path) -> None:
@@ -60,16 +66,16 @@ def test_pending_events_are_scored_and_then_scored_anew(tmp_path: Path) -> None:
     first = scores()
     assert {(version, previous) for version, _, previous, _ in first} == {("1", None)}
 
-    done = run("--rescore", "2", "--json", cwd=tmp_path)  # no alias names it: a scorer in process has every version
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    again = inside("--rescore", "2", "--json", cwd=tmp_path)  # no alias names it: a scorer in process has every version
+    assert again.exit_code == 0, again.stderr
+    told = json.loads(again.stdout)
     assert (told["version"], told["due"], told["updated"]) == ("2", 800, 800)
     second = scores()
     assert [(version, *rest) for version, _, *rest in second] == [("2", *row[:2]) for row in first]
 
-    done = run("--rescore", "7", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "'7'" in done.stderr
-    assert "1, 2" in done.stderr or "2, 1" in done.stderr
+    unknown = inside("--rescore", "7", cwd=tmp_path)
+    assert unknown.exit_code == 2
+    assert "'7'" in unknown.stderr
+    assert "1, 2" in unknown.stderr or "2, 1" in unknown.stderr
     assert scores() == second
     store.close()

@@ -52,7 +52,7 @@ def test_packed_and_piped_logs_are_the_same_log(folder: Path) -> None:
     packed = ("access.log.gz", "access.log.zst")
     found = [json.loads(run_verb("score", name, "--json", cwd=folder).stdout) for name in packed]
     found.append(json.loads(run("-", "--json", cwd=folder, standard_input=TEXT).stdout))
-    plain = json.loads(run("access.log", "--json", cwd=folder).stdout)
+    plain = json.loads(run_verb("score", "access.log", "--json", cwd=folder).stdout)
     for one in found:
         assert one | {"file": ""} == plain | {"file": ""}
     scanner = max(plain["oddest_clients"], key=lambda client: client["anomalies"])
@@ -61,9 +61,9 @@ def test_packed_and_piped_logs_are_the_same_log(folder: Path) -> None:
 
 
 def test_csv_and_page(folder: Path) -> None:
-    done = run("access.log", "--csv", "--every", "--html", "odd.html", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(done.stdout.decode().splitlines()))
+    done = run_verb("score", "access.log", "--csv", "--every", "--html", "odd.html", cwd=folder)
+    assert done.exit_code == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [int(row["line"]) for row in rows] == list(range(1, 4_001))
     text = (folder / "odd.html").read_text()
     assert text.startswith("<!doctype html>")
@@ -73,8 +73,8 @@ def test_csv_and_page(folder: Path) -> None:
 
 def test_a_model_from_a_folder(folder: Path) -> None:
     small_model(folder / "model", TEXT.splitlines())
-    done = run("access.log", "--model", "model", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run_verb("score", "access.log", "--model", "model", "--json", cwd=folder)
+    assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["model"] == "surprise of model"
     assert max(client["anomalies"] for client in found["oddest_clients"]) > 50
