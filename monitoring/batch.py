@@ -7,6 +7,7 @@ comes of them is SKETCH_POINTS quantiles a column. Counts are aggregations of th
 from __future__ import annotations
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -81,11 +82,12 @@ def read_batch(
     StoreError."""
     if until is None:
         until = _end_of(store, reference, since)
-    whole = EventQuery(since=since, until=until)
-    counts = store.summarise_events(whole)
     own = EventQuery(since=since, until=until, status="scored", model_version=reference.version.version)
     scored = store.count_events(own)
-    sample = _sample(store, own, reference, scored, sample_rows)
+    with ThreadPoolExecutor(1, thread_name_prefix="counts") as aside:  # the store counts while the sample is read
+        counting = aside.submit(store.summarise_events, EventQuery(since=since, until=until))
+        sample = _sample(store, own, reference, scored, sample_rows)
+    counts = counting.result()
     names = reference.frame.columns
     columns = {name: sample[SCORES.get(name, FEATURE_PREFIX + name)].cast(pl.Float64).to_numpy() for name in names}
     missing = {name: 1 - float(np.isfinite(values).mean()) for name, values in columns.items()} if len(sample) else {}
