@@ -2,9 +2,10 @@
 
 `cost`: one batch of `--events` events in a store; what `oddlog drift` reads and compares, against reading all rows
 and giving them to Evidently with the same reference: seconds of both in one run, and the peak of memory of ours in a
-process of its own. `verdicts`: a simulated month, batch by batch: the share of (feature, batch) pairs on which both say
-the same with the same limits; and the same for a sample of whole clients of that size, which is not what is in force.
-Exit code 1 where ours is not 10 times faster, takes more than setting drift.memory_mb, or agrees on less than 95 %.
+process of its own; from the embedded store, or a real Elasticsearch (`--store elasticsearch`). `verdicts`: a simulated
+month, batch by batch: the share of (feature, batch) pairs on which both say the same with the same limits; and the same
+for a sample of whole clients of that size, which is not what is in force. Exit code 1 where ours is not 10 times
+faster, takes more than setting drift.memory_mb, or agrees on less than 95 %.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from benchmarks.child import peak
 from benchmarks.drift_site import CHANGES, SCALE_DAYS, Site, clean, embedded, fill, grown, make_site, url_of
 from benchmarks.machine import machine
 from benchmarks.program import told_by_the_clock
+from benchmarks.pull import elasticsearch
 from benchmarks.tables import markdown, publish
 from monitoring.batch import SCORES, rows_within
 from monitoring.comparison import METHOD, compare, distances
@@ -87,7 +90,8 @@ def cost(arguments: argparse.Namespace) -> bool:
     where, say = machine(), told_by_the_clock()
     limits = load_limits()
     site = make_site(arguments.first_seed, days=7 + SCALE_DAYS, lines_per_day=10_000)
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as store:
+    with _place(arguments.store) as place, closing(open_store(place)) as store:
+        store.setup()
         say(f"writing {arguments.events:,} events")
         since, until = site.begin, site.begin + dt.timedelta(days=SCALE_DAYS)
         written = grown(store, site, since, until, arguments.events)
@@ -102,7 +106,7 @@ def cost(arguments: argparse.Namespace) -> bool:
             begun = time.monotonic()
             evidently_on_all(store, limits, since, until, expected)
             seconds["all rows"].append(time.monotonic() - begun)
-        memory = _peak_of_ours(url_of(Path(folder)), site.reference, limits, since, until)
+        memory = _peak_of_ours(place, site.reference, limits, since, until)
     best = {name: min(values) for name, values in seconds.items()}
     ratio = best["all rows"] / best["ours"]
     table = markdown(
@@ -113,8 +117,11 @@ def cost(arguments: argparse.Namespace) -> bool:
             ["ratio", f"{ratio:.1f}", ""],
         ],
     )
-    figures = {"events": written, "seconds": seconds, "ratio": ratio, "memory_mb": memory, "method": METHOD}
-    publish("drift_scale_cost", where, figures, [table], arguments.out)
+    figures = {
+        "store": arguments.store, "events": written, "seconds": seconds, "ratio": ratio, "memory_mb": memory,
+        "method": METHOD,
+    }  # fmt: skip
+    publish(f"drift_scale_cost_{arguments.store}", where, figures, [table], arguments.out)
     return ratio >= LEAST_RATIO and memory <= SETTINGS.memory_mb
 
 
@@ -178,16 +185,31 @@ def _expected(store: Store, site: Site, limits: Limits, since: dt.datetime, unti
     return check.expected.points
 
 
-def _peak_of_ours(url: str, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime) -> float:
+@contextmanager
+def _place(store: str) -> Iterator[StoreSettings]:
+    """Where the batch is kept: in a folder that goes, or in an Elasticsearch that is started, or was named."""
+    if store == "sqlite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield StoreSettings(url=url_of(Path(folder)))
+        return
+    with elasticsearch() as url:
+        yield StoreSettings(url=url, prefix=f"d{uuid.uuid4().hex[:8]}", timeout=120)
+
+
+def _peak_of_ours(
+    place: StoreSettings, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime
+) -> float:
     """Megabytes that a process of its own had at most while it made the check, libraries and Evidently included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_check_aside, (url, reference, limits, since, until))
+        return pool.apply(_check_aside, (place, reference, limits, since, until))
 
 
-def _check_aside(url: str, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime) -> float:
-    with closing(open_store(StoreSettings(url=url))) as store:
+def _check_aside(
+    place: StoreSettings, reference: Reference, limits: Limits, since: dt.datetime, until: dt.datetime
+) -> float:
+    with closing(open_store(place)) as store:
         ours(store, reference, limits, since, until)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+    return peak() / 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift_scale", description=__doc__)
     parser.add_argument("what", choices=["cost", "verdicts"])
     parser.add_argument("--events", type=int, default=1_000_000, help="cost: size of the batch")
+    parser.add_argument("--store", choices=["sqlite", "elasticsearch"], default="sqlite", help="cost: of the batch")
     parser.add_argument("--rounds", type=int, default=2, help="cost: turns of each way; the best counts")
     parser.add_argument("--days", type=float, default=30, help="verdicts: simulated days")
     parser.add_argument("--lines-per-day", type=float, default=20_000, help="verdicts: size of the site")
