@@ -6,7 +6,7 @@
 Real Kafka and Elasticsearch (started here, or TEST_KAFKA_URL and TEST_ELASTICSEARCH_URL), a real `bentoml serve`, the
 real consumer with its default settings. Produced: the moment the record is handed to a producer that does not linger.
 Producer, servers, scorer and consumer share the machine. Beside it, what each stage of the consumer took of a batch, as
-its own metrics tell. Exit code 1 when a document is missing.
+its own metrics tell, and how much of the machine each process had. Exit code 1 when a document is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 from kafka import KafkaProducer
 
-from benchmarks.machine import machine
+from benchmarks.machine import cpu_seconds, machine
 from benchmarks.place import Place, place, running, still_running
 from benchmarks.program import end_when_asked, told_by_the_clock
 from benchmarks.tables import markdown, publish
@@ -66,7 +66,7 @@ def main() -> None:
             say(f"{model}: {given.rate:,.0f} events/s for {given.seconds:g} s")
             found[model] = measure(where, model, made.consumed, given.rate)
     document = {"rate": given.rate, "seconds": given.seconds, "models": found}
-    publish("latency", about, document, [table(document), stage_table(document)], given.json)
+    publish("latency", about, document, [table(document), stage_table(document), cores_table(document)], given.json)
     raise SystemExit(1 if any(one["missing"] for one in found.values()) else 0)
 
 
@@ -82,7 +82,13 @@ def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict
     port = free_port(*range(29_300, 29_400))
     variables = where.consumer_variables(topic, prefix) | {"ODDLOG_ENRICH__METRICS_PORT": str(port)}
     with running(where, command, variables, log) as process:
+
+        def cpu() -> dict[str, float]:
+            return {"producer": time.process_time(), "consumer": cpu_seconds(process.pid), **where.cpu()}
+
+        before = cpu()
         sent, took = _produce(where, topic, lines, rate, lambda: still_running(process, log))
+        busy = {name: (seconds - before[name]) / took for name, seconds in cpu().items()}
         deadline = time.monotonic() + 60
         while len(acknowledged := _acknowledged(notes)) < len(sent) and time.monotonic() < deadline:
             still_running(process, log)
@@ -101,6 +107,7 @@ def measure(where: Place, model: str, lines: Sequence[str], rate: float) -> dict
         "batch_median": float(np.median(sizes)),
         "milliseconds": {f"{q:g}": float(np.percentile(taken, q)) for q in QUANTILES},
         "stages": stages,
+        "cores": busy,
     }
 
 
@@ -193,6 +200,15 @@ def stage_table(document: dict[str, Any]) -> str:
         rows.append(row)
     head = [text for model in models for text in (f"{model}: times", "mean, ms")]
     return markdown(["stage of the consumer", *head], rows)
+
+
+def cores_table(document: dict[str, Any]) -> str:
+    """Markdown: processor seconds a second of each process, while the records were produced."""
+    models = document["models"]
+    names = dict.fromkeys(name for one in models.values() for name in one["cores"])
+    rows = [[name, *(f"{one['cores'][name]:.2f}" for one in models.values())] for name in names]
+    rows.append(["together", *(f"{sum(one['cores'].values()):.2f}" for one in models.values())])
+    return markdown(["cores busy", *models], rows)
 
 
 if __name__ == "__main__":
