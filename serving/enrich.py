@@ -380,6 +380,8 @@ class Enricher:
         query = EventQuery(status="pending", baseline=self.lane.baseline.digest)
         try:
             with self._observe.stage("settle"):
+                if force:  # else the next time finds what reads do not see yet: a refresh holds up every writer
+                    self._store.refresh()
                 self.counts.settled += settle_pending(
                     self._store, self._scorer, query, self.lane.version, hushes=self._hush.now, alive=self._alive
                 )

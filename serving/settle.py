@@ -25,11 +25,11 @@ def settle_pending(
 ) -> int:
     """Score the pending events of `query` with `version`, whose baseline their features were computed under.
 
-    `alive` is called after every frame of events: there may be many, and a store that is slow with each of them.
+    Those that reads of the store see: what was written just now, after its refresh. `alive` is called after every frame
+    of events: there may be many, and a store that is slow with each of them.
     Returns how many were updated; an event that changed meanwhile is left alone. Raises ScorerError."""
     columns = [FEATURE_PREFIX + name for name in FEATURE_NAMES]
     settled = 0
-    store.refresh()
     known = ["_id", *(PATTERN_COLUMNS if hushes else ["@timestamp"])]
     for events in store.read_events(query, columns=[*known, *columns], with_version=True):
         features = events.select(columns).to_numpy().astype(np.float32)
