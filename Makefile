@@ -4,8 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-from-lock
 BACKEND ?= embedded
-# Processes that the tests are spread over: by default one for each processor, four at the most.
-WORKERS ?= auto
+# Processes that the tests are spread over, four at the most: one more than processors, for many of them wait for servers.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # uv takes half of pip's time. Where it cannot reach the index that pip is configured for, pip does it.
 INSTALL := --no-deps --require-hashes -r requirements-dev.lock
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
