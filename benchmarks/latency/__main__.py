@@ -33,7 +33,7 @@ from oddlog.connectors.kafka_producer import ensure_topic
 from oddlog.settings import SourceSettings
 from oddlog.stack.process import free_port
 
-WARM_SECONDS = 10.0
+WARM_SECONDS = 60.0
 """Of traffic that is sent before and not counted."""
 QUANTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 AIM_MS = 250.0
