@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from oddlog.errors import RegistryError, UsageError
 from oddlog.settings import RegistrySettings, without_credentials
@@ -115,30 +115,6 @@ def artifact_root(settings: RegistrySettings) -> str:
     if urlsplit(settings.artifacts).scheme:
         return settings.artifacts.rstrip("/")
     return Path(settings.artifacts).absolute().as_uri()
-
-
-def experiment_id(settings: RegistrySettings, name: str) -> str:
-    """The id of an experiment, created where it is not there. Raises RegistryError.
-
-    An embedded one gets its artifacts in an absolute folder: a relative one would be another folder for every
-    process.
-    """
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client(settings)
-    with registry_errors(settings.url):
-        if (found := mlflow.get_experiment_by_name(name)) is not None:
-            return str(found.experiment_id)
-        location = None
-        if database_file(settings.url) is not None:
-            location = f"{artifact_root(settings)}/{quote(name, safe='')}"
-        try:
-            return str(mlflow.create_experiment(name, artifact_location=location))
-        except MlflowException:
-            # Two processes at once: whoever comes second finds the other's.
-            if (found := mlflow.get_experiment_by_name(name)) is not None:
-                return str(found.experiment_id)
-            raise
 
 
 @contextlib.contextmanager

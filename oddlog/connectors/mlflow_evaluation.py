@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oddlog.connectors import mlflow_connection as connection
+from oddlog.connectors.mlflow_experiments import evaluation_experiment
 from oddlog.connectors.mlflow_monitoring import logged_model_of
 from oddlog.connectors.registry import ModelVersion
 
@@ -44,7 +45,7 @@ def log_evaluation(settings: RegistrySettings, version: ModelVersion, run: Evalu
 
     Raises RegistryError. A run that cannot be logged to the end stays unfinished, and the version is not noted on.
     """
-    experiment = connection.experiment_id(settings, f"{settings.experiment}-evaluation")
+    experiment = evaluation_experiment(settings)
     client = connection.client(settings)
     with connection.registry_errors(settings.url):
         from mlflow.entities import LoggedModelInput, Metric, Param

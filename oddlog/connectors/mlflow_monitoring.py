@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oddlog.connectors import mlflow_connection as connection
+from oddlog.connectors.mlflow_experiments import monitoring_experiment, monitoring_name
 from oddlog.connectors.registry import ModelVersion
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def log_monitoring(settings: RegistrySettings, version: ModelVersion, run: Monit
     """Log a check into the experiment `<experiment>-monitoring`, linked with `version`. Returns the run's id.
 
     Raises RegistryError."""
-    experiment = connection.experiment_id(settings, f"{settings.experiment}-monitoring")
+    experiment = monitoring_experiment(settings)
     client = connection.client(settings)
     with connection.registry_errors(settings.url):
         from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
@@ -91,7 +92,7 @@ def delete_monitoring(settings: RegistrySettings, before: dt.datetime) -> int:
     with connection.registry_errors(settings.url):
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        experiment = client.get_experiment_by_name(f"{settings.experiment}-monitoring")
+        experiment = client.get_experiment_by_name(monitoring_name(settings))
         if experiment is None:
             return 0
         old = f"tags.`{CHECK_TAG}` != '' AND attributes.start_time < {int(before.timestamp() * 1000)}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from oddlog.connectors import mlflow_connection as connection
+from oddlog.connectors.mlflow_experiments import training_experiment
 from oddlog.connectors.mlflow_registry import (
     ALGORITHM_TAG,
     ARTIFACT_FILES,
@@ -46,6 +47,10 @@ SNAPSHOT_BYTES = 512_000_000
 MODEL_NAME = "model"
 _MODEL_FILE = "model.onnx"
 _DIGEST_LENGTH = 36  # MLflow refuses a longer one
+_MODEL = (
+    "Models that score log events, each with its card. The alias `champion` names the version that is served, "
+    "`previous` the one before, `challenger` the one that scores beside it; `oddlog promote` moves them."
+)
 _IN_PROCESS = threading.RLock()  # MLflow's tracking URI belongs to the process, not to the call
 
 
@@ -109,7 +114,7 @@ def log_training(settings: RegistrySettings, run: TrainingRun) -> ModelVersion:
 
     A run that cannot be logged to the end is marked as failed, and registers nothing.
     """
-    experiment = connection.experiment_id(settings, settings.experiment)
+    experiment = training_experiment(settings)
     client = connection.client(settings)
     with _mlflow(settings) as mlflow:
         started = int(run.started_at.timestamp() * 1000)
@@ -270,7 +275,7 @@ def _register(client: MlflowClient, name: str, model_id: str, run_id: str, run: 
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=_MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

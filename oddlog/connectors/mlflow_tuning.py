@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oddlog.connectors import mlflow_connection as connection
+from oddlog.connectors.mlflow_experiments import training_experiment
 
 if TYPE_CHECKING:
     from oddlog.settings import RegistrySettings
@@ -28,7 +29,7 @@ class TuningRun:
 
 def start_tuning(settings: RegistrySettings, run: TuningRun) -> str:
     """Open the run of a search; its id. Raises RegistryError."""
-    experiment = connection.experiment_id(settings, settings.experiment)
+    experiment = training_experiment(settings)
     client = connection.client(settings)
     with connection.registry_errors(settings.url):
         run_id = str(client.create_run(experiment, run_name=run.name, tags={"kind": "search"}).info.run_id)

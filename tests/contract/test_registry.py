@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 
 from oddlog.connectors import mlflow_connection, mlflow_training
 from oddlog.connectors.by_url import open_registry
+from oddlog.connectors.mlflow_experiments import evaluation_experiment, monitoring_experiment, training_experiment
 from oddlog.connectors.mlflow_registry import ARTIFACT_FILES, HISTORY_TAG, MlflowRegistry
 from oddlog.connectors.mlflow_training import LoggedDataset, TrainingRun, log_training
 from oddlog.connectors.registry import CHAMPION, PREVIOUS, ModelVersion
@@ -281,12 +282,22 @@ def test_a_broken_threshold_tag_is_told(settings: RegistrySettings, tmp_path: Pa
 
 def test_a_version_that_is_no_artifact_of_ours_is_refused(settings: RegistrySettings, tmp_path: Path) -> None:
     client = mlflow_connection.client(settings)
-    run = client.create_run(mlflow_connection.experiment_id(settings, settings.experiment))
+    run = client.create_run(training_experiment(settings))
     client.log_text(run.info.run_id, "something", "model/model.pkl")
     client.create_registered_model(settings.model)
     client.create_model_version(settings.model, f"{run.info.artifact_uri}/model", run.info.run_id)
     with pytest.raises(RegistryError, match=r"lacks model\.onnx, contributions\.onnx"):
         open_registry(settings).download("1", tmp_path / "cache")
+
+
+def test_experiments_say_what_they_hold_and_keep_what_people_wrote(settings: RegistrySettings) -> None:
+    client = mlflow_connection.client(settings)
+    made = {training_experiment(settings), monitoring_experiment(settings), evaluation_experiment(settings)}
+    assert len(made) == 3
+    for id in made:
+        assert "`oddlog " in client.get_experiment(id).tags["mlflow.note.content"]
+    client.set_experiment_tag(training_experiment(settings), "mlflow.note.content", "ours")
+    assert client.get_experiment(training_experiment(settings)).tags["mlflow.note.content"] == "ours"
 
 
 def test_a_run_that_fails_half_way_registers_nothing(settings: RegistrySettings, tmp_path: Path) -> None:
@@ -298,7 +309,7 @@ def test_a_run_that_fails_half_way_registers_nothing(settings: RegistrySettings,
     registry = open_registry(settings)
     assert registry.versions() == []
     client = mlflow_connection.client(settings)
-    (run,) = client.search_runs([mlflow_connection.experiment_id(settings, settings.experiment)])
+    (run,) = client.search_runs([training_experiment(settings)])
     assert run.info.status == "FAILED"
 
 
@@ -337,12 +348,12 @@ def test_reading_an_embedded_registry_that_is_not_there_makes_nothing(tmp_path: 
 
 _OPEN = """
 import sys
-from oddlog.connectors import mlflow_connection
+from oddlog.connectors.mlflow_experiments import training_experiment
 from oddlog.connectors.mlflow_registry import MlflowRegistry
 from oddlog.settings import RegistrySettings
 
 settings = RegistrySettings(url=f"sqlite:///{sys.argv[1]}/mlflow.db", artifacts=f"{sys.argv[1]}/artifacts")
-print(mlflow_connection.experiment_id(settings, "oddlog"), len(MlflowRegistry(settings).versions()))
+print(training_experiment(settings), len(MlflowRegistry(settings).versions()))
 """
 
 
