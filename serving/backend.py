@@ -13,7 +13,7 @@ from oddlog.connectors.registry import CHALLENGER, CHAMPION, PREVIOUS
 from oddlog.errors import ScorerError, ScorerUnavailable
 from oddlog.scoring.shelf import Held, ModelShelf
 from oddlog.settings import ServeSettings
-from serving.follow import AliasFollower
+from serving.follow import AliasFollower, View
 from serving.metrics import ServiceMetrics
 from serving.refusal import Refusal
 
@@ -67,7 +67,7 @@ class Backend:
     def not_ready(self) -> Refusal:
         """Why there is no champion to score with: 503."""
         view = self.follower.view
-        refused = next((one for one in self.follower.refused() if one.role == CHAMPION), None)
+        refused = next((one for one in view.refused if one.role == CHAMPION), None)
         headers = {"retry-after": str(max(1, round(self.settings.poll_seconds)))}
         expected = "a promoted model"
         if refused is not None:
@@ -93,8 +93,7 @@ class Backend:
 
     def models(self) -> dict[str, Any]:
         """Which models there are here, for people and for the client."""
-        view = self.follower.view
-        served = self.shelf.champion()
+        served, view = self._stand()
         champion = served.version if served else None
         roles = view.roles or {}
         held = {version: self._held(version) for version in self.shelf.versions()}
@@ -113,7 +112,7 @@ class Backend:
                     "mend": one.mend,
                     "at": one.at,
                 }
-                for one in self.follower.refused()
+                for one in view.refused
             ],
             "registry": {
                 "reachable": view.reachable,
@@ -122,12 +121,20 @@ class Backend:
                 "roles": roles,
                 "serving_from_cache": view.from_cache,
             },
-            "detail": self.detail(),
+            "detail": self._detail(served, view),
         }
 
     def detail(self) -> str:
         """What is served and why that, or what is missing, in a sentence."""
-        view, served = self.follower.view, self.shelf.champion()
+        return self._detail(*self._stand())
+
+    def _stand(self) -> tuple[Held | None, View]:
+        """The champion here and what the registry told, in that order: the follower writes them the other way round,
+        so that a champion found is never one that the view has not named yet."""
+        served = self.shelf.champion()
+        return served, self.follower.view
+
+    def _detail(self, served: Held | None, view: View) -> str:
         if served is None:
             return self.not_ready().found
         champion = served.version

@@ -59,6 +59,8 @@ class View:
     """Version by role, as the registry has them (or the cache, while `from_cache`)."""
     from_cache: bool = False
     """The champion comes from the cache because the registry was away at start."""
+    refused: tuple[RefusedVersion, ...] = ()
+    """Versions that had a role in that look and are not served."""
 
 
 class Observer:
@@ -112,10 +114,6 @@ class AliasFollower:
         self._remembered: dict[str, ModelVersion] = {}
         self._last_look = float("-inf")
         self._reported: str | None = None
-
-    def refused(self) -> list[RefusedVersion]:
-        """Versions that have a role now and are not served."""
-        return [failure.what for failure in list(self._failed.values())]
 
     def look(self, unless_within: float = 0.0) -> None:
         """Ask the registry who has which role, and bring the shelf up to date. Raises nothing.
@@ -208,29 +206,23 @@ class AliasFollower:
         self._failed = {key: failure for key, failure in self._failed.items() if key in keys}
         for role, found in roles.items():
             self._try(role, found)
-        champion = roles.get(CHAMPION)
-        if champion is None:
-            if self._shelf.champion() is None:
-                self.use_cache("the registry names no champion")
-        elif self._loaded.get(champion.version) == key_of(champion):
-            self._make_champion(champion)
-        challenger = roles.get(CHALLENGER)
-        held = challenger is not None and self._loaded.get(challenger.version) == key_of(challenger)
-        self._shelf.set_challenger(challenger.version if challenger is not None and held else None)
+        usable = {role: found for role, found in roles.items() if self._loaded.get(found.version) == key_of(found)}
+        if CHAMPION not in roles and self._shelf.champion() is None:
+            self.use_cache("the registry names no champion")
         with self._changing:
-            self._settled = self._settled or champion is not None
-            now_served = self._shelf.champion()
-            from_cache = self.view.from_cache and (
-                champion is None or now_served is None or self._loaded.get(champion.version) != key_of(champion)
-            )
+            self._settled = self._settled or CHAMPION in roles
+            # Before the swap: who reads the shelf and then the view never finds a champion that the view has not named.
             self.view = View(
                 reachable=True,
                 looked_at=_now(),
                 roles={role: found.version for role, found in roles.items()},
-                from_cache=from_cache,
+                from_cache=self.view.from_cache and CHAMPION not in usable,
+                refused=tuple(failure.what for failure in self._failed.values()),
             )
+        if CHAMPION in usable:
+            self._make_champion(usable[CHAMPION])
+        self._shelf.set_challenger(usable[CHALLENGER].version if CHALLENGER in usable else None)
         self._retire({found.version for found in roles.values()})
-        usable = {role: found for role, found in roles.items() if self._loaded.get(found.version) == key_of(found)}
         if CHAMPION in usable and usable != self._remembered:
             self._cache.remember(usable)
             self._remembered = usable

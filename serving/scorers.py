@@ -73,7 +73,7 @@ def _why_none(follower: AliasFollower) -> ScorerUnavailable | None:
             expected="a registry that answers, or a cached champion",
             mend="start the registry; see ODDLOG_REGISTRY__URL",
         )
-    for one in follower.refused():
+    for one in follower.view.refused:
         if one.role == "champion":
             return ScorerUnavailable(
                 f"version {one.version} is champion and is refused: {one.found}",
